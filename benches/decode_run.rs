@@ -28,7 +28,7 @@ fn main() {
     };
     let normalization = Normalization::PerChannel { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
     let turn = || {
-        // A new pipeline each time: it keeps the squares it has made.
+        // A new pipeline each time: it keeps the resized images.
         let pipeline =
             Pipeline::evaluation(Preprocess { geometry, normalization, tiles: None }, DecodeOptions::default());
         let started = Instant::now();

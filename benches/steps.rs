@@ -127,7 +127,7 @@ fn images(criterion: &mut Criterion) {
             }
         });
     });
-    // A pipeline keeps the squares it has made, so each turn has a new one.
+    // A pipeline keeps the resized images, so each turn has a new one.
     let load = |pipeline: Pipeline| {
         for file in &files {
             black_box(pipeline.load(file, View { epoch: 0, sample: 0 }).unwrap());

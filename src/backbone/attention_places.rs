@@ -38,8 +38,8 @@ impl AttentionPlaces {
     ///
     /// # Errors
     /// When four does not divide the channels of a head that is turned.
-    pub fn new(spec: &VitSpec, prompts: Option<&VisualPrompts>) -> Result<Self> {
-        let (before, learnt) = prompts.map_or(Ok((spec.prefix_tokens(), 0)), VisualPrompts::span)?;
+    pub fn new(spec: &VitSpec, prompts: &VisualPrompts) -> Result<Self> {
+        let (before, learnt) = prompts.span()?;
         let (grid, before) = (spec.grid(), before + learnt);
         let rotary = |axial: AxialRotary| -> Result<RotaryPlaces> {
             let (pairs, head_dim) = (axial.pairs, spec.width / spec.attention.heads);
@@ -105,7 +105,7 @@ impl AttentionPlaces {
 /// # Errors
 /// When a parameter of the block is absent.
 pub fn relative_bias(spec: &VitSpec, params: &Params, index: usize) -> Result<Option<Tensor>> {
-    let places = AttentionPlaces::new(spec, VisualPrompts::of(spec, params).as_ref())?;
+    let places = AttentionPlaces::new(spec, &VisualPrompts::of(spec, params))?;
     places.relative(params, index)?.map(|bias| bias.tensor()).transpose()
 }
 
@@ -114,7 +114,7 @@ pub fn relative_bias(spec: &VitSpec, params: &Params, index: usize) -> Result<Op
 /// # Errors
 /// When a parameter of the block is absent.
 pub fn rotary_turn(spec: &VitSpec, params: &Params, index: usize) -> Result<Option<[Tensor; 2]>> {
-    let places = AttentionPlaces::new(spec, VisualPrompts::of(spec, params).as_ref())?;
+    let places = AttentionPlaces::new(spec, &VisualPrompts::of(spec, params))?;
     places.rotary(params, index)?.map(|rotary| rotary.tensors(&Device::Cpu)).transpose()
 }
 

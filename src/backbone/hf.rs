@@ -1,14 +1,7 @@
 //! What the formats of transformers share: sparse configs, image processors, and the names inside a block.
 
-use super::family::Header;
-use super::options::Config;
-use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
-use crate::size::Size;
-use serde_json::{Value, json};
+use super::prelude::*;
+use serde_json::json;
 
 /// Defaults in which the config classes differ; the sizes of ViT-B/… at 224 pixels are common to all.
 pub(super) struct Defaults {

@@ -4,17 +4,9 @@
 //! biases. The library has no classifier; the features are the mean of the patches after the final norm, as in timm. The
 //! library runs it at one size only; positions for another are resampled as its other models do.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_clip::vision_config;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{CLIP, Config};
-use super::positions::Positions;
-use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
+use super::prelude::*;
 
 const PREFIX: &str = "vision_model.";
 

@@ -4,17 +4,9 @@
 //! LayerScale, without a bias of the keys, and with tables of relative positions that are resampled in each forward pass.
 //! Where all blocks share one table, each gets a copy of its own, and training may move the copies apart.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, Spelling, prefix_if_used};
 use super::hf_vit;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName, Part};
-use super::options::{Config, SYMMETRIC};
-use super::positions::{Positions, Resampling};
-use super::spec::{AttentionSpec, OutputSpec, Pool, PoolingSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
+use super::prelude::*;
 
 const PREFIXES: [&str; 2] = ["beit.", "data2vec_vision."];
 

@@ -4,16 +4,8 @@
 //! Reference: transformers' `modeling_{clip,metaclip_2,chinese_clip,altclip}.py`. The features are the class token after
 //! `post_layernorm`; only the classes with a classifier read something else, the mean of the patch tokens without that norm.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{CLIP, Config};
-use super::spec::{AttentionSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
-use serde_json::Value;
+use super::prelude::*;
 
 const PREFIX: &str = "vision_model.";
 const CLASSIFIER: &str = "classifier.weight";

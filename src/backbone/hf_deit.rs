@@ -3,17 +3,9 @@
 //! Reference: transformers' `modeling_deit.py`. `DeiTForImageClassification` classifies the class token;
 //! `DeiTForImageClassificationWithTeacher` averages the logits of one classifier on each token.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_vit;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{Config, IMAGENET};
-use super::positions::Positions;
-use super::spec::{OutputSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
+use super::prelude::*;
 
 const PREFIX: &str = "deit.";
 

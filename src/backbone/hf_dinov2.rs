@@ -4,19 +4,9 @@
 //! class token beside the mean of the patch tokens, so these are the features of the bare models too. Positions cover
 //! the class token and the patches but not the registers, which are inserted afterwards.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_vit;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{Config, IMAGENET};
-use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{MlpSpec, OutputSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
-use crate::size::Size;
-use serde_json::Value;
+use super::prelude::*;
 
 /// What `image_size` says in the configs of the published weights, and the side of the images their processor makes.
 const PUBLISHED_POSITIONS: usize = 518;

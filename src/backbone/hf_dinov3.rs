@@ -3,16 +3,8 @@
 //! Reference: transformers' `modeling_dinov3_vit.py`. Positions are rotary, so no parameter depends on the image size.
 //! The features are the class token after the final norm; the library has no class with a classifier.
 
-use super::family::{Description, Family, Header};
 use super::hf::{self, Defaults};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName, Part};
-use super::options::{Config, IMAGENET};
-use super::positions::{AxialRotary, Positions};
-use super::spec::{AttentionSpec, MlpKind, MlpSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
+use super::prelude::*;
 
 /// transformers' `DINOv3`.
 pub const FAMILY: Family = Family {

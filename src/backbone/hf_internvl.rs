@@ -3,17 +3,9 @@
 //! Reference: transformers' `modeling_internvl.py`. The blocks are google/vit's with LayerScale; there is a final norm only
 //! where the class token is read.
 
-use super::family::{Description, Family, Header};
 use super::hf::{self, Defaults, Spelling};
 use super::hf_vit;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{Config, IMAGENET};
-use super::positions::Positions;
-use super::spec::{AttentionSpec, Pool, PoolingSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
+use super::prelude::*;
 
 /// transformers' `InternVL`.
 pub const FAMILY: Family = Family {

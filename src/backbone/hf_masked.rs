@@ -4,17 +4,9 @@
 //! google/vit. Nothing is masked here, and what served pretraining only is not read: the decoder of `ViT-MAE`, the mask
 //! tokens. The positions of `ViT-MAE` are sines and cosines that the file holds like learnt ones.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_vit;
-use super::mapping::WeightMapping;
-use super::name::ParamName;
-use super::options::{Config, IMAGENET};
-use super::positions::Positions;
-use super::spec::{OutputSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
+use super::prelude::*;
 
 const PREFIXES: [&str; 2] = ["vit.", "ijepa."];
 

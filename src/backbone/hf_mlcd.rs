@@ -3,17 +3,9 @@
 //! Reference: transformers' `modeling_mlcd.py`. It is CLIP's tower with rotary positions, which turn the class token too, by
 //! angles that are learnt. All blocks share these there; here each has a copy, which training may move apart.
 
-use super::family::{Description, Family, Header};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_clip;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{CLIP, Config};
-use super::positions::{AxialRotary, Coordinates, LearntAngles, Positions};
-use super::spec::{AttentionSpec, PatchSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::{Activation, Pairs};
+use super::prelude::*;
 
 const PREFIX: &str = "vision_model.";
 

@@ -3,16 +3,9 @@
 //! Reference: transformers' `modeling_pixio.py`. A plain tower with several class tokens in one tensor, each with a position of
 //! its own. The features are their mean, as in the library; here the first is the class token and the others are registers.
 
-use super::family::{Description, Family, Header};
 use super::hf;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{Config, IMAGENET};
-use super::positions::Positions;
-use super::spec::{Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::prelude::*;
 use super::{hf_dinov2, hf_vit};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
 
 /// The class tokens.
 const TOKENS: &str = "embeddings.cls_token";

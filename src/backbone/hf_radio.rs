@@ -4,16 +4,9 @@
 //! convolution; one tensor holds the class tokens and the registers. Several tokens summarise an image in RADIO; here, as
 //! in timm, the first is the class token and the others are registers. The model normalises its pixels itself.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf;
 use super::hf_dinov2;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{CLIP, Config};
-use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
+use super::prelude::*;
 use serde_json::json;
 
 /// The class tokens and registers, in the files of the hub and as transformers names them in memory.

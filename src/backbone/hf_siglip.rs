@@ -3,17 +3,9 @@
 //! Reference: transformers' `modeling_siglip.py`. The features are those of the attention pooling head; only
 //! `SiglipForImageClassification`, and a tower saved without the head, take the mean of the tokens.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_clip::{is_index, tower, vision_config};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{Config, SYMMETRIC};
-use super::positions::Positions;
-use super::spec::{AttentionSpec, OutputSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
+use super::prelude::*;
 
 const PREFIX: &str = "vision_model.";
 const CLASSIFIER: &str = "classifier.weight";

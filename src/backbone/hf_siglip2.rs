@@ -4,17 +4,9 @@
 //! convolution; the table of positions is resampled to the grid of each image. All else is `SigLIP`'s. Checkpoints of a
 //! fixed resolution are `SigLIP` models by their config.
 
-use super::family::{Description, Family, Header};
 use super::hf_siglip;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName, Part};
-use super::options::Config;
-use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::VitSpec;
+use super::prelude::*;
 use super::{hf, hf_clip};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::size::Size;
 
 /// transformers' `SigLIP` 2.
 pub const FAMILY: Family = Family {

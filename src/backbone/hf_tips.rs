@@ -3,17 +3,10 @@
 //! Reference: transformers' `modeling_tipsv2.py`. It is `DINOv2` with a register that serves as a second class token, which is
 //! not read here, and with positions resampled by the bilinear filter. The features are the class token, as in the library.
 
-use super::family::{Description, Family, Header};
 use super::hf;
 use super::hf_clip::vision_config;
 use super::hf_dinov2;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::Config;
-use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
+use super::prelude::*;
 
 /// What stands before the names, in the files of the hub and as transformers names them in memory.
 const PREFIXES: [&str; 2] = ["vision_encoder.", "vision_model."];

@@ -3,15 +3,8 @@
 //! Reference: transformers' `modeling_vit.py`. Both spellings of the attention names are read: the one of the files on
 //! the hub, and the one that transformers 5 uses in memory.
 
-use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, Spelling, prefix_if_used};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{Config, SYMMETRIC};
-use super::spec::{OutputSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
+use super::prelude::*;
 
 const PREFIX: &str = "vit.";
 

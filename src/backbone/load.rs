@@ -338,12 +338,10 @@ impl File<'_> {
 
     /// The parameters of those canonical names.
     fn read(&self, shapes: Shapes) -> Result<Params> {
-        let mut params = Params::default();
-        for (name, shape) in shapes {
-            let mapping = (self.family.mapping)(name, self.header);
-            params.insert(name, read_parameter(&mapping, &shape, self.tensors, self.path)?);
-        }
-        Ok(params)
+        let of = |name| (self.family.mapping)(name, self.header);
+        let read =
+            |(name, shape): (_, Vec<usize>)| Ok((name, read_parameter(&of(name), &shape, self.tensors, self.path)?));
+        shapes.into_iter().map(read).collect()
     }
 }
 

@@ -37,6 +37,7 @@ mod pickle;
 mod pool;
 mod poolings;
 mod positions;
+mod prelude;
 mod readout;
 mod segment;
 mod source;

@@ -12,7 +12,7 @@ use std::str::FromStr;
 macro_rules! spelt {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name {
             $($(#[$variant_doc])* $variant,)+
         }
@@ -36,7 +36,9 @@ macro_rules! spelt {
 }
 
 spelt! {
-    /// A layer or token that has parameters.
+    /// A layer or token that has parameters, in the order of the forward pass: up to [`Layer::NormPre`] they are outside the
+    /// blocks and before them, from [`Layer::Norm1`] to [`Layer::Prompt`] in each block, up to [`Layer::Whitening`] in the
+    /// pooling, from [`Layer::TileV`] on in the head.
     Layer {
         /// The class token (1, 1, d).
         ClsToken = "cls_token",
@@ -119,14 +121,14 @@ spelt! {
         GatedU = "gated_pool.u",
         /// Of gated attention over patches: the map from hidden values to a score.
         GatedW = "gated_pool.w",
+        /// Of Mahalanobis distances: the map by which tokens have mean 0 and covariance 1.
+        Whitening = "whitening",
         /// As [`Layer::GatedV`], over the tiles of an image.
         TileV = "tile_pool.v",
         /// As [`Layer::GatedU`], over the tiles of an image.
         TileU = "tile_pool.u",
         /// As [`Layer::GatedW`], over the tiles of an image.
         TileW = "tile_pool.w",
-        /// Of Mahalanobis distances: the map by which tokens have mean 0 and covariance 1.
-        Whitening = "whitening",
         /// The map from features to the space that images and texts share.
         Projection = "projection",
         /// Learnt words (n, d) before the text tower, from which the head follows.
@@ -214,32 +216,9 @@ impl Layer {
         self.part(Part::Bias)
     }
 
-    /// Whether it pools the tiles of an image.
-    fn is_of_tiles(self) -> bool {
-        matches!(self, Self::TileV | Self::TileU | Self::TileW)
-    }
-
     /// Whether it is a layer of a block.
     fn is_of_block(self) -> bool {
-        let attention = matches!(
-            self,
-            Self::Norm1
-                | Self::Qkv
-                | Self::Q
-                | Self::K
-                | Self::V
-                | Self::RelPos
-                | Self::RelFc1
-                | Self::RelFc2
-                | Self::RopeFreqs
-                | Self::QNorm
-                | Self::KNorm
-                | Self::ProjNorm
-                | Self::Proj
-                | Self::Scale1
-                | Self::Prompt
-        );
-        attention || matches!(self, Self::Norm2 | Self::Fc1 | Self::MlpNorm | Self::Fc2 | Self::Scale2)
+        (Self::Norm1..=Self::Prompt).contains(&self)
     }
 }
 
@@ -258,22 +237,11 @@ impl ParamName {
 
     /// Where in the network it lies.
     pub fn segment(self) -> Segment {
-        match (self.block, self.layer) {
-            (Some(block), _) => Segment::Block(block),
-            (
-                None,
-                Layer::ClsToken
-                | Layer::DistToken
-                | Layer::RegToken
-                | Layer::PosEmbed
-                | Layer::PatchEmbed
-                | Layer::PatchNorm
-                | Layer::TokenEmbed
-                | Layer::NormPre,
-            ) => Segment::Embed,
-            (None, Layer::Projection | Layer::Context | Layer::Head | Layer::HeadDist) => Segment::Head,
-            (None, layer) if layer.is_of_tiles() => Segment::Head,
-            (None, _) => Segment::Pool,
+        match self.block {
+            Some(block) => Segment::Block(block),
+            None if self.layer <= Layer::NormPre => Segment::Embed,
+            None if self.layer >= Layer::TileV => Segment::Head,
+            None => Segment::Pool,
         }
     }
 
@@ -284,10 +252,8 @@ impl ParamName {
             (Layer::Prompt, _) => Role::Prompt,
             (Layer::Projection, _) => Role::Projection,
             (Layer::Context, _) => Role::Context,
-            (Layer::Head | Layer::HeadDist | Layer::GatedV | Layer::GatedU | Layer::GatedW | Layer::Whitening, _) => {
-                Role::Head
-            }
-            (layer, _) if layer.is_of_tiles() => Role::Head,
+            // What is learnt with the classifier, and the classifiers.
+            (layer, _) if layer >= Layer::GatedV => Role::Head,
             _ => Role::Tower,
         }
     }

@@ -4,18 +4,9 @@
 //! transformer (`visual.*`), or a model of timm (`visual.trunk.*`) with an optional projection (`visual.head.proj`).
 //! The features are what the projection reads.
 
-use super::family::{Description, Family, Header, outputs};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::options::{CLIP, Config};
-use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::prelude::*;
 use super::timm_args::TimmModel;
 use super::{timm, timm_eva};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
-use crate::nn::Activation;
-use serde_json::Value;
 
 const TRUNK: &str = "visual.trunk.";
 /// The projection behind such a tower, where it has one.

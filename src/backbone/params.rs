@@ -28,6 +28,13 @@ impl Param {
 #[derive(Debug, Clone, Default)]
 pub struct Params(BTreeMap<String, Param>);
 
+/// Frozen ones.
+impl<N: Into<String>> FromIterator<(N, Tensor)> for Params {
+    fn from_iter<I: IntoIterator<Item = (N, Tensor)>>(named: I) -> Self {
+        Self(named.into_iter().map(|(name, tensor)| (name.into(), Param::Frozen(tensor))).collect())
+    }
+}
+
 impl Params {
     /// Adds or replaces a frozen parameter.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
@@ -164,11 +171,8 @@ impl Params {
     /// # Errors
     /// When the device is out of memory.
     pub fn to_device(self, device: &Device) -> Result<Self> {
-        let mut moved = Self::default();
-        for (name, param) in self.0 {
-            moved.insert(name, param.tensor().detach().to_device(device)?);
-        }
-        Ok(moved)
+        let moved = |(name, param): (String, Param)| Ok((name, param.tensor().detach().to_device(device)?));
+        self.0.into_iter().map(moved).collect()
     }
 
     /// Number of learning values and of all values.

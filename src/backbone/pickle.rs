@@ -215,20 +215,18 @@ impl Scan<'_> {
 
     /// Replaces the top by what holds them.
     fn join(&mut self, count: usize) -> Result<(), String> {
-        let mut all = Extent { depth: 0, objects: 0 };
-        for _ in 0..count {
-            all = both(all, self.pop()?);
-        }
+        let all = self.pop_all(count)?;
         self.wrap(all)
     }
 
     /// Puts the top into the container below.
     fn put_into(&mut self, count: usize) -> Result<(), String> {
-        let mut all = Extent { depth: 0, objects: 0 };
-        for _ in 0..count {
-            all = both(all, self.pop()?);
-        }
+        let all = self.pop_all(count)?;
         self.extend(all)
+    }
+
+    fn pop_all(&mut self, count: usize) -> Result<Extent, String> {
+        (0..count).try_fold(Extent { depth: 0, objects: 0 }, |all, _| Ok(both(all, self.pop()?)))
     }
 
     fn extend(&mut self, inner: Extent) -> Result<(), String> {

@@ -79,12 +79,12 @@ impl Readout {
 
     /// Values an image.
     pub fn width(&self, spec: &VitSpec) -> usize {
-        let of_square = match self.features {
+        let of_input = match self.features {
             FeatureChoice::Pool => spec.features(),
             FeatureChoice::Cls | FeatureChoice::Avg => self.blocks * spec.width,
             FeatureChoice::Both => 2 * self.blocks * spec.width,
         };
-        tile_factor(spec.pooling.tiles) * of_square
+        tile_factor(spec.pooling.tiles) * of_input
     }
 }
 
@@ -161,8 +161,8 @@ impl Activations {
             Self::Features(readout) => vec![readout.width(spec)],
             Self::Patches(patches) => vec![spec.grid().area(), patches.width(spec)],
             Self::Poolings => {
-                let of_square: usize = spec.poolings().iter().map(|(_, pool)| pool.features(spec.width)).sum();
-                vec![tile_factor(spec.pooling.tiles) * of_square]
+                let of_input: usize = spec.poolings().iter().map(|(_, pool)| pool.features(spec.width)).sum();
+                vec![tile_factor(spec.pooling.tiles) * of_input]
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use super::block::{Block, norm};
 use super::load::{differences, read_parameter, tower_problem};
-use super::name::Layer;
+use super::name::{Layer, ParamName};
 use super::params::Params;
 use super::source::Source;
 use super::text_formats::{TextFormat, TextPreparation};
@@ -73,11 +73,10 @@ impl TextTower {
             let family = format!("{} text tower", format.name());
             return Err(WeightsError::Mismatch { path: source.path, family, problems }.into());
         }
-        let mut params = Params::default();
-        for (name, shape) in spec.shapes() {
-            let mapping = format.mapping(name, &header);
-            params.insert(name, read_parameter(&mapping, &shape, &tensors, &source.path)?);
-        }
+        let read = |(name, shape): (ParamName, Vec<usize>)| {
+            Ok((name, read_parameter(&format.mapping(name, &header), &shape, &tensors, &source.path)?))
+        };
+        let params = spec.shapes().into_iter().map(read).collect::<Result<_>>()?;
         let scalar = |name: &str| -> Result<Option<f32>> {
             if !header.contains_key(name) {
                 return Ok(None);

@@ -2,17 +2,11 @@
 //!
 //! References: transformers' `modeling_{clip,metaclip_2,siglip,siglip2}.py`, `open_clip`'s `transformer.py`.
 
-use super::family::{Header, outputs};
 use super::hf::{self, prefix_if_used};
 use super::hf_clip;
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
 use super::open_clip;
-use super::options::Config;
-use super::spec::{AttentionSpec, MlpSpec};
+use super::prelude::*;
 use super::text_spec::{TextPool, TextSpec};
-use crate::nn::Activation;
-use serde_json::Value;
 
 /// The libraries that save text towers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

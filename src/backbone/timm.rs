@@ -4,15 +4,9 @@
 //! architecture and stores only what differs from it, so `timm_architectures.json` has the arguments of each, as
 //! written from timm itself by `tests/fixtures/make_timm_table.py`.
 
-use super::family::{Family, Header};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
+use super::prelude::*;
 use super::timm_args::{Args, TimmModel, base, described, parsed, refuse_unsupported};
 use super::timm_eva;
-use crate::nn::Activation;
-use serde_json::Value;
 use std::sync::LazyLock;
 
 /// What each architecture passes to timm's class. Unreadable only if the file in this folder is.

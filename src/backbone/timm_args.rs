@@ -1,14 +1,6 @@
 //! What files of timm say about their models, whichever of timm's classes these are.
 
-use super::family::{Header, outputs};
-use super::options::{Config, IMAGENET};
-use super::positions::{Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use crate::config::ResizeMode;
-use crate::data::transform::BackboneDefaults;
-use crate::nn::Activation;
-use crate::size::Size;
-use serde_json::Value;
+use super::prelude::*;
 use std::sync::LazyLock;
 
 /// The architecture that a file describes.

@@ -4,8 +4,7 @@
 //! scores of attention. `timm_beit.json` has the arguments of each architecture, as written from timm itself by
 //! `tests/fixtures/make_timm_table.py`.
 
-use super::family::Family;
-use super::spec::{AttentionSpec, NormSpec, Pool, PoolingSpec, VitSpec};
+use super::prelude::*;
 use super::timm_args::{Table, TimmModel, base, described, parsed, refuse_unsupported};
 use super::timm_eva;
 

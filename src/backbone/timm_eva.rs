@@ -3,13 +3,8 @@
 //! Reference: timm's `eva.py`. A file names its architecture and stores only what differs from it, so `timm_eva.json` has
 //! the arguments of each, as written from timm itself by `tests/fixtures/make_timm_table.py`.
 
-use super::family::{Family, Header, outputs};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName, Part};
-use super::positions::{AxialRotary, Coordinates, LearntAngles, PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
+use super::prelude::*;
 use super::timm_args::{Args, Table, TimmModel, base, described, parsed, refuse_unsupported};
-use crate::nn::{Activation, Pairs};
 
 pub(super) static TABLE: Table = Table::new(|| parsed(include_str!("timm_eva.json")));
 

@@ -5,15 +5,9 @@
 //! table of positions has a grid of its own, resampled to that of the images in each forward pass; `timm_architectures.json`
 //! has the configuration of each architecture, and a file what differs from it.
 
-use super::family::{Description, Family, Header, outputs};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName, Part};
-use super::options::Config;
-use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::prelude::*;
 use super::timm;
 use super::timm_args::{Args, base, input, refuse_unsupported};
-use crate::size::Size;
 
 /// timm's `NaFlexVit`.
 pub const FAMILY: Family = Family {

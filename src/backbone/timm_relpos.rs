@@ -4,11 +4,7 @@
 //! from timm itself by `tests/fixtures/make_timm_table.py`. timm drops an eighth of the network's hidden values in training;
 //! here none are. Where all blocks share a network, each gets a copy, which training may move apart.
 
-use super::family::{Family, Header};
-use super::mapping::WeightMapping;
-use super::name::{Layer, ParamName};
-use super::positions::Positions;
-use super::spec::{Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::prelude::*;
 use super::timm_args::{Table, TimmModel, base, described, parsed, refuse_unsupported};
 
 static TABLE: Table = Table::new(|| parsed(include_str!("timm_relpos.json")));

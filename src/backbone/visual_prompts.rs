@@ -13,7 +13,7 @@ use crate::rng::{Purpose, Stream};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
-/// The prompts of a backbone.
+/// The prompts of a backbone; of one without any, tokens go on as they are.
 #[derive(Debug, Clone)]
 pub struct VisualPrompts {
     /// (p, d), by block.
@@ -24,10 +24,15 @@ pub struct VisualPrompts {
 }
 
 impl VisualPrompts {
-    /// Those of `params`, if there are any.
-    pub fn of(spec: &VitSpec, params: &Params) -> Option<Self> {
-        let blocks: Vec<Tensor> = (0..spec.depth).map_while(|block| params.get(name(block))).collect();
-        (!blocks.is_empty()).then(|| Self { blocks, before: spec.prefix_tokens(), depth: spec.depth })
+    /// Those of `params`.
+    pub fn of(spec: &VitSpec, params: &Params) -> Self {
+        let blocks = (0..spec.depth).map_while(|block| params.get(name(block))).collect();
+        Self { blocks, before: spec.prefix_tokens(), depth: spec.depth }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
     }
 
     /// The prompts (p, d) that join before `block`.
@@ -37,7 +42,7 @@ impl VisualPrompts {
 
     /// Whether prompts leave behind `block`.
     pub fn are_leaving(&self, block: usize) -> bool {
-        self.blocks.len() == self.depth || block + 1 == self.depth
+        !self.is_empty() && (self.blocks.len() == self.depth || block + 1 == self.depth)
     }
 
     /// How many tokens stand before the prompts, and how many these are.
@@ -90,7 +95,7 @@ impl VisualPrompts {
     /// # Errors
     /// When the prompts are not among the tokens.
     pub fn read(&self, block: usize, x: &Tensor) -> Result<Tensor> {
-        if self.are_leaving(block) { Ok(x.clone()) } else { self.without(x) }
+        if self.is_empty() || self.are_leaving(block) { Ok(x.clone()) } else { self.without(x) }
     }
 
     fn without(&self, x: &Tensor) -> Result<Tensor> {

@@ -69,7 +69,7 @@ pub struct Vit {
     positioned_prefix: usize,
     norm_pre: Option<LayerNorm>,
     blocks: Vec<Block>,
-    prompts: Option<VisualPrompts>,
+    prompts: VisualPrompts,
     norm: Option<LayerNorm>,
     pooling: Pooling,
     /// Every pooling that has nothing to learn, the own one first.
@@ -91,7 +91,7 @@ impl Vit {
         let prefix = [Layer::ClsToken, Layer::DistToken, Layer::RegToken];
         let prompts = VisualPrompts::of(spec, params);
         let of_block = spec.block();
-        let places = AttentionPlaces::new(spec, prompts.as_ref())?;
+        let places = AttentionPlaces::new(spec, &prompts)?;
         let block = |index: usize| {
             let block = Block::new(&of_block, params, index, drop_path.get(index).copied().unwrap_or(0.0))?;
             places.place(block, params, index)
@@ -179,7 +179,7 @@ impl Vit {
 
     /// The tokens of the last block that are read behind it; only they are computed there.
     fn read_rows(&self, tokens: usize) -> usize {
-        if self.prompts.is_some() { tokens } else { self.pooling.reads().unwrap_or(tokens) }
+        if self.prompts.is_empty() { self.pooling.reads().unwrap_or(tokens) } else { tokens }
     }
 
     /// Tokens that go on behind a block on the way to the pooled features.
@@ -189,7 +189,7 @@ impl Vit {
 
     /// Whether all blocks run on plain values.
     pub fn is_plain(&self) -> bool {
-        self.prompts.is_none() && self.blocks.iter().all(|block| block.is_plain(&self.like))
+        self.prompts.is_empty() && self.blocks.iter().all(|block| block.is_plain(&self.like))
     }
 
     /// The block of a segment, if it can run on plain values, with the tokens that go on behind it.
@@ -198,7 +198,7 @@ impl Vit {
     /// When `x` has no tokens.
     pub fn plain_block(&self, segment: Segment, x: &Tensor) -> Result<Option<PlainBlock<'_>>> {
         let Segment::Block(index) = segment else { return Ok(None) };
-        let block = self.blocks.get(index).filter(|block| self.prompts.is_none() && block.is_plain(x));
+        let block = self.blocks.get(index).filter(|block| self.prompts.is_empty() && block.is_plain(x));
         block.map(|block| Ok(PlainBlock { block, rows: self.rows(index, x.dim(1)?) })).transpose()
     }
 
@@ -228,13 +228,11 @@ impl Vit {
         let Some(block) = self.blocks.get(index) else {
             candle_core::bail!("there is no block {index} among {}", self.blocks.len());
         };
-        match &self.prompts {
-            Some(prompts) => {
-                let x = prompts.join(index, x)?;
-                prompts.leave(index, &block.forward(&x, x.dim(1)?, mode)?)
-            }
-            None => block.forward(x, rows, mode),
+        if self.prompts.is_empty() {
+            return block.forward(x, rows, mode);
         }
+        let x = self.prompts.join(index, x)?;
+        self.prompts.leave(index, &block.forward(&x, x.dim(1)?, mode)?)
     }
 
     /// The tokens (B, T, d) that block `start` reads, to the features that feed the head.
@@ -278,10 +276,7 @@ impl Vit {
         let mut tokens = Vec::with_capacity(blocks);
         for block in first..self.blocks.len() {
             x = self.block(block, &x, x.dim(1)?, mode)?;
-            tokens.push(match &self.prompts {
-                Some(prompts) => self.normed(&prompts.read(block, &x)?)?,
-                None => self.normed(&x)?,
-            });
+            tokens.push(self.normed(&self.prompts.read(block, &x)?)?);
         }
         Ok(tokens)
     }

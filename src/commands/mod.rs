@@ -195,12 +195,8 @@ pub fn main() -> ExitCode {
 
 /// The message, its causes, then a blank line and the hint.
 fn complain(error: &Error, console: &Console) {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        text.push_str(&format!("\n  caused by: {source}"));
-        cause = source.source();
-    }
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let mut text = causes.fold(error.to_string(), |text, cause| format!("{text}\n  caused by: {cause}"));
     if let Some(hint) = error.hint() {
         text.push_str(&format!("\n\nhint: {hint}"));
     }

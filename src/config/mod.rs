@@ -43,6 +43,7 @@ pub use head_settings::*;
 pub use inspection_settings::*;
 pub use loss_settings::*;
 pub use metric_choice::*;
+pub use paths::normal;
 pub use prompt_settings::{PromptPreset, PromptSettings, PromptTemplates};
 pub use prompt_tuning::*;
 pub use report_settings::*;

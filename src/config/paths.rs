@@ -24,21 +24,20 @@ impl Bases {
     }
 }
 
-/// `path` below `base` with `~`, `.` and `..` resolved by their letters alone: nothing needs to exist, and a symlink
-/// before `..` is not followed.
+/// `path` below `base` with `~`, `.` and `..` resolved, the latter as [`normal`] does.
 pub(super) fn absolute(base: &Path, path: &Path) -> PathBuf {
     normal(&base.join(expand_home(path)))
 }
 
-fn normal(path: &Path) -> PathBuf {
+/// A path with `.` and `..` resolved by their letters alone: nothing needs to exist, and a symlink before `..` is not
+/// followed.
+pub fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
         match component {
             Component::CurDir => {}
             // At the root there is nothing to go up to, as for the operating system itself.
-            Component::ParentDir => {
-                normal.pop();
-            }
+            Component::ParentDir => drop(normal.pop()),
             other => normal.push(other),
         }
     }

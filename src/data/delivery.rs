@@ -24,7 +24,7 @@ impl Destination {
 
 /// Resized images as bytes, to be standardised on the device that computes with them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Squares {
+pub struct ResizedBytes {
     /// Shape (n, height, width, 3).
     pub bytes: Vec<u8>,
     /// Size of each.
@@ -33,7 +33,7 @@ pub struct Squares {
     pub scale: ([f32; 3], [f32; 3]),
 }
 
-impl Squares {
+impl ResizedBytes {
     /// The shape of `n` of them.
     pub fn shape(&self, n: usize) -> [usize; 4] {
         [n, self.size.height, self.size.width, 3]
@@ -49,7 +49,7 @@ impl Squares {
         self.standardized(&Tensor::from_slice(bytes, &self.shape(images.len()), device)?)
     }
 
-    /// What [`Squares::tensor`] makes of bytes that are on the device already.
+    /// What [`ResizedBytes::tensor`] makes of bytes that are on the device already.
     ///
     /// # Errors
     /// When the device is out of memory.

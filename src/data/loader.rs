@@ -5,7 +5,7 @@
 //! the order asked for, and memory is bounded.
 
 use super::decode::ImageError;
-use super::delivery::{Destination, Squares};
+use super::delivery::{Destination, ResizedBytes};
 use super::transform::{Bags, Pipeline, View};
 use super::{Dataset, Sample};
 use crate::error::{DataError, Error, Result};
@@ -26,7 +26,7 @@ pub struct Batch {
     /// Standardised pixels of shape (n, 3, height, width), or what frozen blocks have computed from them.
     pub inputs: Vec<f32>,
     /// In place of the inputs, images as bytes.
-    pub squares: Option<Squares>,
+    pub resized: Option<ResizedBytes>,
     /// Class of each sample; of a mixed one the class that it shows most of.
     pub labels: Vec<usize>,
     /// Index of each sample in the data set.
@@ -43,8 +43,8 @@ impl Batch {
     /// # Errors
     /// When the device is out of memory.
     pub fn tensor(&self, samples: Range<usize>, row: &[usize], device: &Device) -> candle_core::Result<Tensor> {
-        if let Some(squares) = &self.squares {
-            return squares.tensor(samples, device);
+        if let Some(resized) = &self.resized {
+            return resized.tensor(samples, device);
         }
         let (n, values) = (samples.len(), row.iter().product::<usize>());
         let shape: Vec<usize> = std::iter::once(n).chain(row.iter().copied()).collect();
@@ -127,7 +127,7 @@ impl Loader {
             (Arc::clone(&self.dataset), Arc::clone(&self.pipeline), self.left.is_some());
         let load = move |path: &Path, view: View| {
             if as_bytes {
-                pipeline.load_square(path, view).map(|square| Pixels::Bytes(square.into_raw()))
+                pipeline.load_resized(path, view).map(|image| Pixels::Bytes(image.into_raw()))
             } else {
                 pipeline.load(path, view).map(Pixels::Standardized)
             }
@@ -172,9 +172,9 @@ impl Loader {
         }
         self.pipeline.finish(&mut inputs, &views);
         let size = self.pipeline.preprocess().geometry.image_size;
-        let squares = self.left.map(|scale| Squares { bytes, size, scale });
+        let resized = self.left.map(|scale| ResizedBytes { bytes, size, scale });
         let labels = indices.iter().map(|&index| dataset.samples[index].label).collect();
-        Ok(Batch { inputs, squares, labels, indices, ..Batch::default() })
+        Ok(Batch { inputs, resized, labels, indices, ..Batch::default() })
     }
 
     fn stop(&mut self) {

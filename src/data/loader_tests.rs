@@ -75,9 +75,9 @@ fn bytes_are_the_same_images_to_the_bit() {
     let order = shuffled(&dataset);
     let normalization = Normalization::PerChannel { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 1.0 / 255.0] };
     let plain = Pipeline::evaluation(preprocess(normalization), DecodeOptions::default());
-    let of_squares = AugmentSettings { crop: None, erasing: None, ..everything_on() };
+    let uncropped = AugmentSettings { crop: None, erasing: None, ..everything_on() };
     let cropped = AugmentSettings { erasing: None, ..everything_on() };
-    let augmented = [of_squares, cropped].map(|settings| plain.augmented_by(&settings, 7));
+    let augmented = [uncropped, cropped].map(|settings| plain.augmented_by(&settings, 7));
     for pipeline in augmented.into_iter().chain([plain]).map(Arc::new) {
         for (batch_size, threads) in [(1, 1), (3, 2), (4, 5), (100, 3)] {
             let options = LoaderOptions { batch_size, ..options(threads) };
@@ -86,7 +86,7 @@ fn bytes_are_the_same_images_to_the_bit() {
             assert_eq!(floats.len(), bytes.len());
             for (floats, bytes) in floats.iter().zip(bytes) {
                 let n = floats.labels.len();
-                assert_eq!(bytes.squares.as_ref().unwrap().bytes.len(), n * SIDE * SIDE * 3);
+                assert_eq!(bytes.resized.as_ref().unwrap().bytes.len(), n * SIDE * SIDE * 3);
                 let part = |batch: &Batch, samples: Range<usize>| {
                     let tensor = batch.tensor(samples, &[3, SIDE, SIDE], &Device::Cpu).unwrap();
                     assert_eq!(tensor.dims()[1..], [3, SIDE, SIDE]);
@@ -94,7 +94,7 @@ fn bytes_are_the_same_images_to_the_bit() {
                 };
                 assert_eq!(part(&bytes, 0..n), floats.inputs);
                 assert_eq!(part(&bytes, n / 2..n), part(floats, n / 2..n));
-                assert_eq!(Batch { inputs: floats.inputs.clone(), squares: None, ..bytes }, *floats);
+                assert_eq!(Batch { inputs: floats.inputs.clone(), resized: None, ..bytes }, *floats);
             }
         }
     }

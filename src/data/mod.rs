@@ -38,7 +38,7 @@ pub mod transform;
 mod tree;
 pub mod upload;
 
-pub use delivery::{Destination, Squares};
+pub use delivery::{Destination, ResizedBytes};
 pub use manifest::tell_columns;
 pub use parts::Labels;
 pub use pixels::PixelSum;

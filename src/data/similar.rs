@@ -88,7 +88,7 @@ impl Signature {
     /// When the image has no pixels.
     pub fn of(image: &RgbImage) -> Result<Self, ImageError> {
         let geometry = Geometry::squash(SIDE, Interpolation::Bilinear);
-        let small = geometry.square(image, Rgb([0; 3]))?;
+        let small = geometry.resized(image, Rgb([0; 3]))?;
         Ok(Self::of_pixels(small.pixels().map(|&pixel| luma(pixel) as u8).collect()))
     }
 

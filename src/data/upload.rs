@@ -53,9 +53,9 @@ impl Sent {
         if let Some(crossing) = &self.crossing {
             crossing.arrive()?;
         }
-        if let (Some(squares), Some(bytes)) = (&self.batch.squares, &self.inputs) {
+        if let (Some(resized), Some(bytes)) = (&self.batch.resized, &self.inputs) {
             // Without memory for them they are sent anew, in parts.
-            let standardized = squares.standardized(bytes).ok();
+            let standardized = resized.standardized(bytes).ok();
             // Before the bytes are freed.
             self.crossing = None;
             self.inputs = standardized;
@@ -151,8 +151,8 @@ mod cuda {
         /// the batch, and who needs them sends them in parts.
         pub(super) fn send(&mut self, row: &[usize], batch: Batch) -> Sent {
             let n = batch.labels.len();
-            let started = match &batch.squares {
-                Some(squares) => self.start(&squares.bytes, &squares.shape(n)),
+            let started = match &batch.resized {
+                Some(resized) => self.start(&resized.bytes, &resized.shape(n)),
                 None if batch.inputs.is_empty() => return Sent::from(batch),
                 None => self.start(&batch.inputs, &[&[n], row].concat()),
             };

@@ -60,7 +60,7 @@ pub fn of_images(run: &SavedRun) -> Result<Check> {
         inputs.extend(pipeline.load_once(path, View::PLAIN).map_err(|error| DataError::bad_file(path, error))?);
     }
     pipeline.finish(&mut inputs, &vec![View::PLAIN; samples.len()]);
-    of_squares(run, inputs)
+    of_inputs(run, inputs)
 }
 
 /// Wave patterns instead of images, for a run whose images are gone: any input shows whether the files compute what the
@@ -76,7 +76,7 @@ pub fn of_patterns(run: &SavedRun) -> Result<Check> {
         1.5 * (place as f32 * (0.011 + 0.007 * pattern as f32)).sin()
     };
     let Some(tiles) = run.record.preprocess.tiles else {
-        return of_squares(run, (0..COUNT * values).map(wave).collect());
+        return of_inputs(run, (0..COUNT * values).map(wave).collect());
     };
     let level = |x: u32, y: u32| (127.5 + 80.0 * (0.05 * f64::from(x) + 0.0007 * f64::from(x * y)).sin()) as u8;
     let image = RgbImage::from_fn(2 * tiles.side, 2 * tiles.side, |x, y| Rgb([level(x, y), level(y, x), 128]));
@@ -85,7 +85,7 @@ pub fn of_patterns(run: &SavedRun) -> Result<Check> {
 }
 
 /// What the model makes of standardised images (n, 3, H, W).
-fn of_squares(run: &SavedRun, inputs: Vec<f32>) -> Result<Check> {
+fn of_inputs(run: &SavedRun, inputs: Vec<f32>) -> Result<Check> {
     let [channels, height, width] = run.session.backbone.spec.image_size.shape();
     let count = inputs.len() / (channels * height * width);
     let batch = Batch { inputs, labels: vec![0; count], indices: (0..count).collect(), ..Batch::default() };

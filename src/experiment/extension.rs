@@ -71,9 +71,7 @@ impl Extension {
         let ended = Ended { epoch: progress.epoch, early: progress.stopped_early };
         if ended.early {
             progress.wait_anew();
-            let mut params = Params::default();
-            saved.into_iter().for_each(|(name, tensor)| params.insert(name, tensor));
-            let params = params.train_where(|_| true)?;
+            let params = Params::from_iter(saved).train_where(|_| true)?;
             checkpoints.save("last", progress.step, &params, optimizer.as_ref(), &progress)?;
         }
         Ok(ended)

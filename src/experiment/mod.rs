@@ -9,7 +9,7 @@
 //! - what is done with them: [`pooling`], [`mahalanobis`], [`fit_probe`], [`probe`], `patchcore`, [`zeroshot`], [`forecast`],
 //!   [`loss`], [`training`], [`extension`], [`finetune`], [`tsne`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], `strange`, [`places`], [`robustness`], [`mod@adopt`],
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`finder`], [`maps`], [`places`], [`robustness`], [`mod@adopt`],
 //!   [`exporting`];
 //!   several of them: [`runs`].
 
@@ -22,6 +22,7 @@ pub mod exporting;
 pub mod extension;
 pub mod feature_source;
 pub mod features;
+pub mod finder;
 pub mod finetune;
 pub mod fit_probe;
 pub mod forecast;
@@ -50,7 +51,6 @@ pub mod saved;
 pub mod score;
 pub mod session;
 pub mod sheets;
-mod strange;
 pub mod texts;
 pub mod tiles;
 pub mod training;

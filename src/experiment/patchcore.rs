@@ -141,9 +141,9 @@ impl Bank {
         let mut samples = images.dataset.indices(Split::Train);
         samples.retain(|&sample| images.dataset.samples[sample].label == sound);
 
-        let of_square = spec.grid().area();
-        let squares = |&sample: &usize| preprocess.tiles.map_or(1, |tiles| tiles.count(checked.audit.sizes[sample]));
-        let patches = of_square * samples.iter().map(squares).sum::<usize>();
+        let of_input = spec.grid().area();
+        let inputs = |&sample: &usize| preprocess.tiles.map_or(1, |tiles| tiles.count(checked.audit.sizes[sample]));
+        let patches = of_input * samples.iter().map(inputs).sum::<usize>();
         let projection = Projection::new(width, seed);
         let bytes = size_of::<f32>() * (width + projection.projected());
         let share = (ROOM / bytes) as f64 / patches.max(1) as f64;
@@ -156,9 +156,9 @@ impl Bank {
             let tiled = TiledImages { extractor: &extractor, pipeline: &images.pipeline, tiles };
             for &sample in &samples {
                 let drawn_of = |bag: &Bag| -> Result<Vec<f32>> {
-                    let drawn = draw(of_square * bag.windows.len(), share, seed, sample);
+                    let drawn = draw(of_input * bag.windows.len(), share, seed, sample);
                     let parts = tiled.in_parts(bag, |tile, patches| {
-                        let (patches, first) = (Matrix::new(patches, width), tile * of_square);
+                        let (patches, first) = (Matrix::new(patches, width), tile * of_input);
                         let start = drawn.partition_point(|&patch| patch < first);
                         let end = drawn.partition_point(|&patch| patch < first + patches.rows());
                         let here: Vec<usize> = drawn[start..end].iter().map(|patch| patch - first).collect();
@@ -178,7 +178,7 @@ impl Bank {
                 rows.warnings.iter().for_each(|warning| console.warn(warning));
                 usage += rows.usage;
                 for (image, &sample) in chunk.iter().enumerate() {
-                    let drawn = draw(of_square, share, seed, sample);
+                    let drawn = draw(of_input, share, seed, sample);
                     values.extend(Matrix::new(rows.row(image), width).select(&drawn));
                 }
                 progress.inc(chunk.len() as u64);

@@ -1,20 +1,18 @@
 //! Whether the places of most evidence are where the flaws are: a run's maps held against masks.
 
+use super::finder::Finder;
 use super::saved::SavedRun;
-use super::strange::Strange;
 use crate::config::ResizeMode;
 use crate::data::masks::{Mask, Masks};
 use crate::data::transform::{Pipeline, View};
 use crate::data::{Dataset, Sample, Split};
 use crate::error::{BadFile, DataError, Error, Result};
-use crate::features::{EvidenceGrid, Extractor, TiledImages};
+use crate::features::{EvidenceGrid, TiledImages};
 use crate::metrics::{MaskedMap, PlaceTally, Places};
-use crate::model::{PatchHead, Scored};
+use crate::model::Scored;
 use crate::report::{Console, RunRecord};
-use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Exact maps of a run's whole images, to be held against masks.
 pub struct MaskedMaps<'a> {
@@ -22,17 +20,8 @@ pub struct MaskedMaps<'a> {
     /// Whether masks were asked for: else what is wrong with them is a warning.
     asked: bool,
     run: &'a SavedRun,
-    extractor: Extractor,
-    head: PlacedHead,
+    finder: Finder,
     pipeline: Pipeline,
-}
-
-/// A head that says of each place what it does to the score.
-enum PlacedHead {
-    /// Weights (C, w): what each place adds.
-    Linear(Tensor),
-    /// How far each place is from sound parts.
-    Patches(Arc<PatchHead>),
 }
 
 impl<'a> MaskedMaps<'a> {
@@ -41,7 +30,7 @@ impl<'a> MaskedMaps<'a> {
     /// there are none, and with a warning where one is missing among others.
     ///
     /// # Errors
-    /// A usage error when a folder was given, but the run's scores are no sums over places, its squares show no whole images,
+    /// A usage error when a folder was given, but the run's scores are no sums over places, its inputs show no whole images,
     /// or no image has a mask; a data error when one lacks its mask.
     pub fn of(
         run: &'a SavedRun,
@@ -94,25 +83,18 @@ impl<'a> MaskedMaps<'a> {
                  pooling of patches",
             )
         };
-        let linear = run.model.linear_head().map(PlacedHead::Linear);
-        let head = linear
-            .or_else(|| run.model.patch_head().map(PlacedHead::Patches))
-            .ok_or_else(|| refused("the head of this run adds nothing up"))?;
-        let maps = Self {
-            masks,
-            asked,
-            run,
-            extractor: run.model.extractor(run.model.read())?,
-            head,
-            pipeline: run.pipeline(),
-        };
+        let finder = Finder::of(&run.model)?;
+        if !finder.adds_up() {
+            return Err(refused("the head of this run adds nothing up"));
+        }
+        let maps = Self { masks, asked, run, finder, pipeline: run.pipeline() };
         if preprocess.tiles.is_some() {
             return Ok(maps);
         }
         if preprocess.geometry.resize != ResizeMode::Squash {
-            return Err(refused("letterboxed squares have borders and cropped ones do not show all"));
+            return Err(refused("letterboxed inputs have borders and cropped ones do not show all"));
         }
-        if matches!(maps.head, PlacedHead::Linear(_)) && !maps.extractor.adds_up(run.readout()) {
+        if maps.finder.head.is_some() && !maps.finder.extractor.adds_up(run.readout()) {
             return Err(refused("the features of this run are not a sum over patches"));
         }
         Ok(maps)
@@ -123,35 +105,18 @@ impl<'a> MaskedMaps<'a> {
         let no_map = || DataError::bad_file(path, "has no map");
         if let Some(tiles) = self.run.record.preprocess.tiles {
             let bag = self.pipeline.bag(&tiles, path).map_err(|error| DataError::bad_file(path, error))?;
-            let tiled = TiledImages { extractor: &self.extractor, pipeline: &self.pipeline, tiles };
-            let grid = match &self.head {
-                PlacedHead::Linear(head) => tiled.look(self.run.readout(), &bag)?.evidence(head, class)?,
-                PlacedHead::Patches(head) => {
-                    let found = Strange::of_bag(head, &tiled, &bag)?.ok_or_else(no_map)?;
-                    found.grid.positive()
-                }
-            };
-            return Ok((grid, bag.image.dimensions()));
+            let tiled = TiledImages { extractor: &self.finder.extractor, pipeline: &self.pipeline, tiles };
+            let looked = self.finder.look_at_tiles(&tiled, &bag)?;
+            let found = self.finder.find_in_tiles((&tiled, &bag), looked.as_ref(), class)?.ok_or_else(no_map)?;
+            return Ok((found.grid, bag.image.dimensions()));
         }
         let seen = self.pipeline.see_once(path, View::PLAIN);
-        let (square, size) = seen.map_err(|error| DataError::bad_file(path, error))?;
-        let mut pixels = self.pipeline.preprocess().normalization.standardize(&square);
+        let (seen_image, size) = seen.map_err(|error| DataError::bad_file(path, error))?;
+        let mut pixels = self.pipeline.preprocess().normalization.standardize(&seen_image);
         self.pipeline.finish(&mut pixels, &[View::PLAIN]);
-        let readout = self.run.readout();
-        let grid = match &self.head {
-            PlacedHead::Linear(head) => match self.extractor.look(readout, &pixels)? {
-                Some(looked) => {
-                    let found = self.extractor.evidence(readout, head, &looked, &[class])?;
-                    found.into_iter().next().and_then(|values| self.extractor.placed(values))
-                }
-                None => None,
-            },
-            PlacedHead::Patches(head) => {
-                let found = Strange::of_squares(head, &self.extractor, &pixels, 1)?.pop().flatten();
-                found.map(|found| found.grid.positive())
-            }
-        };
-        Ok((grid.ok_or_else(no_map)?, size))
+        let looked = self.finder.look(&pixels)?;
+        let (mut found, _) = self.finder.find(&pixels, looked.as_ref(), &[class])?;
+        Ok((found.pop().flatten().ok_or_else(no_map)?.grid, size))
     }
 
     /// Holds the maps of scored images against their masks: those for the likeliest class of flaws, which are the classes

@@ -24,7 +24,7 @@ pub const NOT_FINITE: &str = "the model gives no finite numbers";
 /// An image on its way into the model.
 enum Input {
     /// Itself resized, and its width and height.
-    Square(RgbImage, (u32, u32)),
+    Whole(RgbImage, (u32, u32)),
     /// Cut into tiles.
     Tiles(Bag),
 }
@@ -193,7 +193,7 @@ impl Predictor {
     fn load(&self, path: &Path) -> Loaded {
         let loaded = match self.pipeline.preprocess().tiles {
             Some(tiles) => self.pipeline.bag_once(&tiles, path).map(Input::Tiles),
-            None => self.pipeline.see_once(path, View::PLAIN).map(|(square, size)| Input::Square(square, size)),
+            None => self.pipeline.see_once(path, View::PLAIN).map(|(resized, size)| Input::Whole(resized, size)),
         };
         loaded.map_err(|error| error.to_string())
     }
@@ -208,17 +208,20 @@ impl Predictor {
         let (tiled, mut bags) = (self.tiled(), Vec::new());
         for (index, seen) in loaded.iter().enumerate() {
             match (seen, &tiled) {
-                (Ok(Input::Square(square, _)), _) => {
-                    batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(square));
+                (Ok(Input::Whole(resized, _)), _) => {
+                    batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(resized));
                 }
-                (Ok(Input::Tiles(bag)), Some(tiled))
-                    if self.maps.is_some() && self.run.model.patch_head().is_none() =>
-                {
-                    let looked = tiled.look(self.run.readout(), bag)?;
-                    batch.inputs.extend(looked.pooled()?);
+                (Ok(Input::Tiles(bag)), Some(tiled)) => {
+                    let looked = match &self.maps {
+                        Some(maps) => maps.finder.look_at_tiles(tiled, bag)?,
+                        None => None,
+                    };
+                    batch.inputs.extend(match &looked {
+                        Some(looked) => looked.pooled()?,
+                        None => self.run.model.row_of(tiled, bag)?,
+                    });
                     bags.push(looked);
                 }
-                (Ok(Input::Tiles(bag)), Some(tiled)) => batch.inputs.extend(self.run.model.row_of(tiled, bag)?),
                 _ => continue,
             }
             batch.labels.push(0);
@@ -228,11 +231,11 @@ impl Predictor {
             self.pipeline.finish(&mut batch.inputs, &vec![View::PLAIN; batch.indices.len()]);
         }
         let looked = match &self.maps {
-            Some(maps) if !batch.indices.is_empty() => maps.look(&self.run, &batch.inputs)?,
+            Some(maps) if !batch.indices.is_empty() && tiled.is_none() => maps.finder.look(&batch.inputs)?,
             _ => None,
         };
         let answers = self.answers(&batch, looked.as_ref())?;
-        let views = Views { squares: (&batch.inputs, looked.as_ref()), bags: &bags };
+        let views = Views { whole: (&batch.inputs, looked.as_ref()), bags: &bags };
         let mut located = self.located(paths, &loaded, &views, &answers)?.into_iter();
         let mut answers = answers.into_iter();
         let row = |(path, seen): (&PathBuf, &Loaded)| match seen {
@@ -260,22 +263,18 @@ impl Predictor {
         let likeliest = |answer: &Answer| argmax(&answer.logits);
         let classes: Vec<usize> = answers.iter().map(likeliest).collect();
         let seen = || paths.iter().zip(loaded).filter_map(|(path, loaded)| Some((path, loaded.as_ref().ok()?)));
-        if !views.bags.is_empty() {
-            let drawn = seen().zip(views.bags).zip(&classes);
-            return drawn.map(|(((path, _), looked), &class)| maps.draw_bag(path, looked, class)).collect();
-        }
         if let Some(tiled) = self.tiled() {
-            let drawn = seen().map(|(path, input)| match input {
-                Input::Tiles(bag) => maps.draw_strange(&tiled, path, bag),
-                Input::Square(..) => Ok(None),
+            let drawn = seen().zip(views.bags).zip(&classes).map(|(((path, input), looked), &class)| match input {
+                Input::Tiles(bag) => maps.draw_tiles(path, (&tiled, bag), looked.as_ref(), class),
+                Input::Whole(..) => Ok(None),
             });
             return drawn.collect();
         }
-        let squares = seen().filter_map(|(path, input)| match input {
-            Input::Square(shown, size) => Some(SeenImage { path, size: *size, shown }),
+        let whole = seen().filter_map(|(path, input)| match input {
+            Input::Whole(shown, size) => Some(SeenImage { path, size: *size, shown }),
             Input::Tiles(_) => None,
         });
-        maps.draw(&self.run, &squares.collect::<Vec<_>>(), views.squares, &classes)
+        maps.draw(&whole.collect::<Vec<_>>(), views.whole, &classes)
     }
 
     /// The logits of each image of a batch, and how far it is from the training images.
@@ -355,9 +354,9 @@ impl Predictor {
 /// What maps of a batch are made of.
 struct Views<'a> {
     /// Pixels of whole images, and what was seen in them if that is what exact maps need.
-    squares: (&'a [f32], Option<&'a Looked>),
-    /// Images that are cut into tiles.
-    bags: &'a [LookedBag<'a>],
+    whole: (&'a [f32], Option<&'a Looked>),
+    /// The same of images that are cut into tiles.
+    bags: &'a [Option<LookedBag<'a>>],
 }
 
 /// What the model says of one image.

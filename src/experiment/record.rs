@@ -121,9 +121,9 @@ pub fn conclude(
     clock: Instant,
     result: impl FnOnce(&RunRecord) -> RunResult,
 ) -> Result<RunResult> {
-    let squares = |&size: &(u32, u32)| images.preprocess.tiles.map_or(1, |tiles| tiles.count(size));
-    let squares: usize = images.audit.sizes.iter().map(squares).sum();
-    record.operations = Some(squares as f64 * work::forward(&session.backbone.spec));
+    let inputs_of = |&size: &(u32, u32)| images.preprocess.tiles.map_or(1, |tiles| tiles.count(size));
+    let inputs: usize = images.audit.sizes.iter().map(inputs_of).sum();
+    record.operations = Some(inputs as f64 * work::forward(&session.backbone.spec));
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();
     let result = result(record);

@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 /// A usage error.
 pub fn check_training(settings: &Settings) -> Result<()> {
     let obstacle = if settings.strategy.may_learn_words() {
-        "learnt words are compared with one square"
+        "learnt words are compared with one input"
     } else if augments(&settings.augment) {
-        "[augment] changes squares"
+        "[augment] changes whole images"
     } else if settings.train.mixes() {
-        "train.mixup and train.cutmix mix squares"
+        "train.mixup and train.cutmix mix whole images"
     } else {
         return Ok(());
     };

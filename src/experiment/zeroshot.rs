@@ -36,7 +36,7 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
     let settings = Settings { strategy: StrategySettings::Frozen, ..settings };
     let (Opened { mut session, dataset }, texts) = Opened::with_texts(settings, console)?;
     let checked = check_images(&session, dataset, console)?;
-    warn_of_other_squares(&session, &checked, console);
+    warn_of_another_resize(&session, &checked, console);
     if session.settings.preprocess.tiles.is_some() {
         console.info(format!(
             "tiles     one feature of all tiles of an image: model.tile_pool = \"{}\" (\"avg\" or \"max\" of each value)",
@@ -66,7 +66,7 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
 
 /// Zero-shot scores are the pretrained model's own, so it is said when its library would show it images otherwise. What is
 /// trained learns from whatever it is shown.
-fn warn_of_other_squares(session: &Session, checked: &CheckedImages, console: &Console) {
+fn warn_of_another_resize(session: &Session, checked: &CheckedImages, console: &Console) {
     let (own, taken) = (session.backbone.spec.input.resize, checked.preprocess.geometry.resize);
     let oblong =
         |(width, height): &&(u32, u32)| u64::from(*width.max(height)) * 10 > u64::from(*width.min(height)) * 11;

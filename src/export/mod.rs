@@ -108,7 +108,8 @@ impl ExportModel {
     /// What other libraries' models do not have: learnt prompts, tiles, and heads that are not an affine map of the pooled
     /// features.
     fn additions(&self) -> Vec<String> {
-        let prompts = VisualPrompts::of(&self.spec, &self.params).map(|_| "learnt prompts among the tokens".to_owned());
+        let prompts = VisualPrompts::of(&self.spec, &self.params);
+        let prompts = (!prompts.is_empty()).then(|| "learnt prompts among the tokens".to_owned());
         let tiles = self.preprocess.tiles.as_ref().map(|_| "images that are cut into tiles".to_owned());
         let directions = self.compares_directions().then(|| "a head that compares directions of embeddings".to_owned());
         let pooling = added_pooling(self.spec.pooling.pool).map(|pooling| format!("{pooling} of the patch tokens"));

@@ -110,12 +110,8 @@ impl CosineHead {
         let device = keys.device();
         let votes = (0..classes).flat_map(|class| labels.iter().map(move |&label| f32::from(u8::from(label == class))));
         let votes = Tensor::from_iter(votes, device)?.reshape((classes, labels.len()))?;
-        let mut params = Params::default();
-        params.insert(VOTES, votes);
-        params.insert(ALPHA, Tensor::new(&[alpha as f32], device)?);
-        params.insert(BETA, Tensor::new(&[beta as f32], device)?);
-        params.insert(KEYS, keys);
-        Ok(params)
+        let scalar = |value: f64| Tensor::new(&[value as f32], device);
+        Ok(Params::from_iter([(VOTES, votes), (ALPHA, scalar(alpha)?), (BETA, scalar(beta)?), (KEYS, keys)]))
     }
 
     /// Whether a parameter is one of [`CosineHead::cache`].
@@ -129,11 +125,11 @@ impl CosineHead {
     /// When the device is out of memory.
     pub fn params(directions: &Tensor, logit_scale: f32, bias: f32) -> Result<Params> {
         let device = directions.device();
-        let mut params = Params::default();
-        params.insert(Layer::Head.weight(), directions.clone());
-        params.insert(Layer::Head.part(Part::LogitScale), Tensor::new(&[logit_scale], device)?);
-        params.insert(Layer::Head.bias(), Tensor::full(bias, directions.dim(0)?, device)?);
-        Ok(params)
+        Ok(Params::from_iter([
+            (Layer::Head.weight(), directions.clone()),
+            (Layer::Head.part(Part::LogitScale), Tensor::new(&[logit_scale], device)?),
+            (Layer::Head.bias(), Tensor::full(bias, directions.dim(0)?, device)?),
+        ]))
     }
 }
 

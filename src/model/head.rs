@@ -57,10 +57,9 @@ impl HeadKind {
             Self::Linear => {
                 let mut stream = Stream::new(seed, Purpose::Init, &[]);
                 let weight: Vec<f32> = (0..classes * width).map(|_| truncated_normal(&mut stream) * 0.02).collect();
-                let mut params = Params::default();
-                params.insert(Layer::Head.weight(), Tensor::from_vec(weight, (classes, width), device)?);
-                params.insert(Layer::Head.bias(), Tensor::zeros(classes, DType::F32, device)?);
-                Ok(params)
+                let weight = Tensor::from_vec(weight, (classes, width), device)?;
+                let bias = Tensor::zeros(classes, DType::F32, device)?;
+                Ok(Params::from_iter([(Layer::Head.weight(), weight), (Layer::Head.bias(), bias)]))
             }
             Self::Cosine => CosineHead::params(&Tensor::zeros((classes, width), DType::F32, device)?, 0.0, 0.0),
             Self::Vote(_) | Self::Patches(_) => Ok(Params::default()),

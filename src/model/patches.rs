@@ -71,10 +71,7 @@ impl PatchHead {
     pub fn params(bank: Tensor, defect: usize, rule: Option<ScoreRule>) -> Result<Params> {
         let chosen = rule.map(|ScoreRule { threshold, spread }| [threshold, spread]);
         let values: Vec<f32> = std::iter::once(defect as f32).chain(chosen.into_iter().flatten()).collect();
-        let mut params = Params::default();
-        params.insert(RULE, Tensor::new(values, bank.device())?);
-        params.insert(BANK, bank);
-        Ok(params)
+        Ok(Params::from_iter([(RULE, Tensor::new(values, bank.device())?), (BANK, bank)]))
     }
 
     /// Which of the two classes is that of defects.

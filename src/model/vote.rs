@@ -40,10 +40,8 @@ impl VoteHead {
     /// # Errors
     /// When the device is out of memory.
     pub fn params(features: Tensor, labels: &[usize]) -> Result<Params> {
-        let mut params = Params::default();
-        params.insert(LABELS, Tensor::from_iter(labels.iter().map(|&label| label as f32), features.device())?);
-        params.insert(FEATURES, features);
-        Ok(params)
+        let labels = Tensor::from_iter(labels.iter().map(|&label| label as f32), features.device())?;
+        Ok(Params::from_iter([(LABELS, labels), (FEATURES, features)]))
     }
 
     /// features (B, d) to logits (B, classes), on the CPU whatever the device.

@@ -123,9 +123,8 @@ mod tests {
     const VALUES: [f32; 3] = [1e8, 1.0, -1e8];
 
     fn params() -> Params {
-        let mut params = Params::default();
-        params.insert("w", Tensor::new(&[0f32; 2], &Device::Cpu).unwrap());
-        params.train_where(|_| true).unwrap()
+        let start = Tensor::new(&[0f32; 2], &Device::Cpu).unwrap();
+        Params::from_iter([("w", start)]).train_where(|_| true).unwrap()
     }
 
     /// What a backward pass leaves: the gradient of w is `value`.

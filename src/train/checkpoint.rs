@@ -283,13 +283,12 @@ fn remove_folder(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::DType;
 
     fn params(value: f32) -> Params {
-        let mut params = Params::default();
-        params.insert("head.bias", Tensor::full(value, 3, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap());
-        params.insert("norm.bias", Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap());
-        params.train_where(|name| name == "head.bias").unwrap()
+        let of = |value: f32, length: usize| Tensor::full(value, length, &Device::Cpu).unwrap();
+        Params::from_iter([("head.bias", of(value, 3)), ("norm.bias", of(0.0, 2))])
+            .train_where(|name| name == "head.bias")
+            .unwrap()
     }
 
     #[cfg(unix)]

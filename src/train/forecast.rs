@@ -26,7 +26,7 @@ const BATCHES_AHEAD: u64 = 3;
 /// Images that a worker takes through frozen layers, or scores, at a time.
 const SCORED_AT_ONCE: u64 = 8;
 /// Resized images that are kept at the most, so that they are decoded once.
-const MOST_SQUARES: u64 = 256 << 20;
+const MOST_KEPT: u64 = 256 << 20;
 /// Share of the free memory that a plan may use: estimates are not exact, and others use the machine too.
 const USABLE: f64 = 0.8;
 /// Share of a matrix product's speed that whole steps reach, on the way through everything else.
@@ -318,7 +318,7 @@ impl Workload<'_> {
     /// Bytes of batches and of what is kept of the images. Frozen layers read pixels too, once; kept rows are mapped, and
     /// what is read of them counts as memory of this process.
     fn inputs(&self) -> u64 {
-        let square = self.spec.image_size.values() as u64;
+        let image = self.spec.image_size.values() as u64;
         let images = (self.images.train + self.images.val + self.images.test) as u64;
         let batches = |row: u64| (BATCHES_AHEAD + 1) * self.batch_size as u64 * row;
         let kept = if self.start == Segment::Embed { 0 } else { batches(self.row()) + self.cache() };
@@ -327,9 +327,9 @@ impl Workload<'_> {
             Some(tiles) => {
                 let rows = tiles.most as u64 * self.spec.features() as u64 * 4;
                 let decoded = if self.start == Segment::Embed { self.batch_size } else { tiles.decoded };
-                decoded as u64 * tiles.image_bytes + TILES_AT_ONCE as u64 * 4 * square + rows
+                decoded as u64 * tiles.image_bytes + TILES_AT_ONCE as u64 * 4 * image + rows
             }
-            None => batches(4 * square) + (images * square).min(MOST_SQUARES),
+            None => batches(4 * image) + (images * image).min(MOST_KEPT),
         };
         pixels + kept
     }

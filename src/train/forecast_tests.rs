@@ -87,11 +87,11 @@ fn texts_come_on_top_of_the_images() {
 fn what_is_no_step_counts_too() {
     let spec = spec();
     let full = workload(&spec, 0, Segment::Embed);
-    let square = spec.image_size.values() as u64;
+    let image = spec.image_size.values() as u64;
     let more = Workload { images: ImageCounts { test: 190, ..full.images }, ..full.clone() };
-    assert_eq!(more.memory(1).total() - full.memory(1).total(), 100 * square, "images stay decoded");
+    assert_eq!(more.memory(1).total() - full.memory(1).total(), 100 * image, "images stay decoded");
     let many = Workload { images: ImageCounts { test: 1_000_000, ..full.images }, ..full.clone() };
-    assert!(many.memory(1).inputs < MOST_SQUARES + (MOST_SQUARES >> 2));
+    assert!(many.memory(1).inputs < MOST_KEPT + (MOST_KEPT >> 2));
     let frozen = workload(&spec, spec.depth, Segment::Head);
     assert_eq!(frozen.memory(1).activations, frozen.scoring().max(DRAWING_BYTES));
     let prompted = Workload { layers: Layers::Fused, prompt_tokens: 20, ..full.clone() };

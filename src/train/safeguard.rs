@@ -108,9 +108,8 @@ mod tests {
 
     /// A step whose only gradient is `value`.
     fn step_with(value: f32) -> Step {
-        let mut params = Params::default();
-        params.insert("w", Tensor::ones(1, DType::F32, &Device::Cpu).unwrap());
-        let params = params.train_where(|_| true).unwrap();
+        let weight = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
+        let params = Params::from_iter([("w", weight)]).train_where(|_| true).unwrap();
         let loss = (params.tensor("w").unwrap() * f64::from(value)).unwrap().sum_all().unwrap();
         let gradients = Gradients::of(&loss, &params).unwrap();
         let norm = gradients.norm(&Workers::new(1, &Device::Cpu).unwrap()).unwrap();

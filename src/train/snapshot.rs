@@ -38,9 +38,8 @@ mod tests {
 
     #[test]
     fn values_come_back_also_after_an_error() {
-        let mut params = Params::default();
-        params.insert("head.bias", Tensor::new(&[0.1f32, 0.2, 0.3], &Device::Cpu).unwrap());
-        let params = params.train_where(|_| true).unwrap();
+        let bias = Tensor::new(&[0.1f32, 0.2, 0.3], &Device::Cpu).unwrap();
+        let params = Params::from_iter([("head.bias", bias)]).train_where(|_| true).unwrap();
         let values = || params.tensor("head.bias").unwrap().to_vec1::<f32>().unwrap();
         let doubled = |_: &str, value: &Tensor| value * 2.0;
         assert_eq!(with_values(&params, doubled, || Ok(values())).unwrap(), [0.2, 0.4, 0.6]);

@@ -114,7 +114,7 @@ impl Trainer<'_> {
             BagBackprop { model, layers, checkpoints, batch, bags, loss, options }.run(params, &seen)?
         } else {
             let accumulator = GradientAccumulator::seen_as(params, &seen);
-            self.through_squares((accumulator, &layers, detached.as_ref()), batch, normalizer, options)?
+            self.through_inputs((accumulator, &layers, detached.as_ref()), batch, normalizer, options)?
         };
         let Some((mut gradients, mut metrics)) = found else { return Ok(None) };
         gradients.scale(1.0 / options.loss_scale);
@@ -131,7 +131,7 @@ impl Trainer<'_> {
     }
 
     /// The gradients over a batch of inputs of one size, with the factor on the loss, and what it gave.
-    fn through_squares(
+    fn through_inputs(
         &self,
         (accumulator, layers, detached): (GradientAccumulator<'_>, &Classifier, Option<&Classifier>),
         batch: &Batch,

@@ -134,9 +134,7 @@ mod tests {
     }
 
     fn params() -> Params {
-        let mut params = Params::default();
-        params.insert("head.bias", Tensor::new(&[9f32, 9.0], &Device::Cpu).unwrap());
-        params.train_where(|_| true).unwrap()
+        Params::from_iter(at([9.0, 9.0])).train_where(|_| true).unwrap()
     }
 
     fn values(params: &Params) -> Vec<f32> {
@@ -190,9 +188,7 @@ mod tests {
                 ("blocks.0.attn.q.lora_b".to_owned(), tensor(b)),
             ])
         };
-        let mut params = Params::default();
-        of(0.0, 0.0).into_iter().for_each(|(name, value)| params.insert(name, value));
-        let params = params.train_where(|_| true).unwrap();
+        let params = Params::from_iter(of(0.0, 0.0)).train_where(|_| true).unwrap();
         let (start, end) = (of(5.0, 0.0), of(3.0, 2.0));
         for (alpha, expected) in [(0.0, 0.0), (0.25, 1.5), (1.0, 6.0)] {
             WeightInterpolation { start: &start, end: &end }.set(&params, alpha).unwrap();

@@ -63,7 +63,7 @@ fn mistakes(classes: &[String], n: usize) -> Mistakes {
         predicted: classes[(i + 1) % classes.len()].clone(),
         confidence: 0.9,
         image: thumbnail(&square(i), 224),
-        heat: heat_map(&square(i), &shares).and_then(|heat| thumbnail(&heat, 224)),
+        heat: heat_map(&square(i), &shares, f32::NEG_INFINITY).and_then(|heat| thumbnail(&heat, 224)),
         neighbors: (i..i + 3).map(neighbor).collect(),
     };
     Mistakes {

@@ -134,6 +134,8 @@ fn images_are_compared_at_their_own_resolution_in_tiles() {
     assert_eq!(result["drawn"], result["patches"], "there is room for all");
     assert_eq!(result["cache"]["misses"], result["sound_images"], "each image is seen once");
     assert!(result["kinds"][1]["auroc"].as_f64().unwrap() > 0.9, "four flaws and four sound parts: {result}");
+    let page = fs::read_to_string(workspace.path("runs/tiles/report.html")).unwrap();
+    assert!(page.contains("These flaws were found"), "with their places");
 
     let eval = json(&command(&workspace, &["eval", "--run", "runs/tiles", "--data", "data", "--json", "-q"]));
     assert_eq!(eval["kinds"], result["kinds"]);

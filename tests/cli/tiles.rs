@@ -83,11 +83,11 @@ fn a_probe_on_tiles_is_a_run_that_every_command_takes() {
     assert!(exported["max_probability_diff"].as_f64().unwrap() < 1e-5, "{exported}");
     let facts: Value = serde_json::from_slice(&std::fs::read(workspace.path("out.json")).unwrap()).unwrap();
     assert_eq!(facts["input"]["tiles"], serde_json::json!({ "side": 64, "overlap": 16, "staggered": false }));
-    refused(&["eval", "--run", "runs/tiles", "--corrupt", "all"], "draws its flaws on whole squares");
+    refused(&["eval", "--run", "runs/tiles", "--corrupt", "all"], "draws its flaws on whole images");
 }
 
 #[test]
-fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
+fn a_frozen_backbone_trains_on_tiles_and_what_needs_whole_images_says_so_first() {
     let workspace = Workspace::new();
     let frozen =
         with(&["--set", "strategy.kind=frozen", "--set", "augment.preset=none", "--set", "model.tile_pool=lse"]);
@@ -99,9 +99,9 @@ fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
     assert_eq!(workspace.tensors("frozen", "best"), workspace.tensors("fewer", "best"));
 
     for (settings, why) in [
-        (&["strategy.kind=lora", "augment.hflip=true"][..], "[augment] changes squares"),
-        (&["strategy.kind=frozen", "augment.hflip=true"], "[augment] changes squares"),
-        (&["strategy.kind=frozen", "train.mixup=0.2"], "mix squares"),
+        (&["strategy.kind=lora", "augment.hflip=true"][..], "[augment] changes whole images"),
+        (&["strategy.kind=frozen", "augment.hflip=true"], "[augment] changes whole images"),
+        (&["strategy.kind=frozen", "train.mixup=0.2"], "mix whole images"),
         (&["strategy.kind=frozen", "preprocess.tiles.overlap=49"], "more than three quarters of a tile of 64 pixels"),
         (&["preprocess.resize=letterbox"], "cuts images instead of resizing them"),
         (&["preprocess.normalize=batch"], "leaves no batches of whole images"),

@@ -36,7 +36,7 @@ fn a_zero_shot_run_is_a_run() {
 }
 
 #[test]
-fn other_squares_than_the_librarys_are_pointed_out() {
+fn another_resize_than_the_librarys_is_pointed_out() {
     let workspace = Workspace::with_text_models();
     let said = |extra: &[&str]| {
         let output = workspace.command(&args(extra)).output().unwrap();

@@ -21,10 +21,8 @@ fn load(case: &str, sizes: impl Into<Sizes>) -> Backbone {
 
 /// All parameters trainable, the pretrained classifier or projection among them.
 fn trainable(backbone: &Backbone, dtype: DType) -> Params {
-    let mut params = Params::default();
-    for (name, param) in backbone.params.iter().chain(backbone.outputs.iter()) {
-        params.insert(name, param.tensor().to_dtype(dtype).unwrap());
-    }
+    let all = backbone.params.iter().chain(backbone.outputs.iter());
+    let params: Params = all.map(|(name, param)| (name, param.tensor().to_dtype(dtype).unwrap())).collect();
     params.train_where(|_| true).unwrap()
 }
 

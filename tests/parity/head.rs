@@ -27,12 +27,12 @@ fn tensor(values: &[f32]) -> Tensor {
 
 /// The parameters of the cosine head of a part, with some of its directions.
 fn head(expected: &Expected, directions: &str) -> Params {
-    let mut params = Params::default();
-    params.insert("projection.weight", expected.get("pull.projection"));
-    params.insert("head.weight", expected.get(directions));
-    params.insert("head.logit_scale", expected.get("pull.scale"));
-    params.insert("head.bias", expected.get("pull.bias"));
-    params
+    Params::from_iter([
+        ("projection.weight", expected.get("pull.projection")),
+        ("head.weight", expected.get(directions)),
+        ("head.logit_scale", expected.get("pull.scale")),
+        ("head.bias", expected.get("pull.bias")),
+    ])
 }
 
 #[test]

@@ -17,10 +17,8 @@ fn lora(blocks: &[usize], targets: &[LoraTarget], rank: usize, alpha: f64) -> Lo
 /// The backbone of the fixture with the factors of a case, which alone learn.
 fn adapted(backbone: &Backbone, lora: &Lora, case: &str, dtype: DType) -> Params {
     let expected = Expected::load("lora.safetensors");
-    let mut params = Params::default();
-    for (name, param) in backbone.params.iter() {
-        params.insert(name, param.tensor().to_dtype(dtype).unwrap());
-    }
+    let converted = backbone.params.iter().map(|(name, param)| (name, param.tensor().to_dtype(dtype).unwrap()));
+    let mut params: Params = converted.collect();
     lora.insert(&mut params, 0).unwrap();
     for name in lora.names() {
         let factor = expected.get(&format!("{case}.{name}")).to_dtype(dtype).unwrap();

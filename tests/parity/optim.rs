@@ -36,11 +36,8 @@ fn take_steps(dtype: DType, bound: f64) {
     let read = |name: String| expected.get(&name).to_dtype(dtype).unwrap();
     // A matrix that decays and a vector that does not, under names with those treatments.
     let names = [("blocks.0.attn.proj.weight", "matrix"), ("blocks.0.attn.proj.bias", "vector")];
-    let mut params = Params::default();
-    for (name, theirs) in names {
-        params.insert(name, read(format!("adamw.{theirs}.0")));
-    }
-    let params = params.train_where(|_| true).unwrap();
+    let params = names.map(|(name, theirs)| (name, read(format!("adamw.{theirs}.0"))));
+    let params = Params::from_iter(params).train_where(|_| true).unwrap();
     let shapes = [(names[0].0.parse().unwrap(), vec![3, 5]), (names[1].0.parse().unwrap(), vec![5])].into();
     let plan = Plan::new(&StrategySettings::Full, 1.0, 1, &shapes).unwrap();
     let mut optimizer = AdamW::new(plan, &params).unwrap();
@@ -67,10 +64,9 @@ fn take_steps(dtype: DType, bound: f64) {
 fn a_parameter_that_joins_late_takes_its_own_first_step() {
     let expected = Expected::load("ops.safetensors");
     let (early, late) = ("blocks.0.attn.proj.weight", "blocks.0.attn.proj.bias");
-    let mut params = Params::default();
-    params.insert(early, expected.get("adamw.matrix.0"));
-    params.insert(late, expected.get("adamw.vector.0"));
-    let params = params.train_where(|_| true).unwrap();
+    let params =
+        [(early, "matrix"), (late, "vector")].map(|(name, theirs)| (name, expected.get(&format!("adamw.{theirs}.0"))));
+    let params = Params::from_iter(params).train_where(|_| true).unwrap();
     let shapes = [(early.parse().unwrap(), vec![3, 5]), (late.parse().unwrap(), vec![5])].into();
     let plan = Plan::new(&StrategySettings::Full, 1.0, 1, &shapes).unwrap();
     let mut optimizer = AdamW::new(plan, &params).unwrap();
@@ -96,12 +92,9 @@ fn a_parameter_that_joins_late_takes_its_own_first_step() {
 #[test]
 fn gradients_are_clipped_as_pytorch_clips() {
     let expected = Expected::load("ops.safetensors");
-    let mut params = Params::default();
-    for name in ["a", "b"] {
-        params.insert(name, expected.get(&format!("clip.grad.{name}")).zeros_like().unwrap());
-    }
-    let params = params.train_where(|_| true).unwrap();
     let values = ["a", "b"].map(|name| (name, expected.get(&format!("clip.grad.{name}"))));
+    let zeros = values.iter().map(|(name, value)| (*name, value.zeros_like().unwrap()));
+    let params = zeros.collect::<Params>().train_where(|_| true).unwrap();
     for case in ["over", "under"] {
         let mut clipped = gradients(&params, &values);
         let norm = clipped.norm(&workers()).unwrap();
@@ -130,9 +123,8 @@ fn the_schedule_follows_the_formula() {
 
 #[test]
 fn norms_that_are_not_finite_show() {
-    let mut params = Params::default();
-    params.insert("a", Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap());
-    let params = params.train_where(|_| true).unwrap();
+    let params =
+        Params::from_iter([("a", Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap())]).train_where(|_| true).unwrap();
     let values = [("a", Tensor::new(&[1f32, f32::NAN], &Device::Cpu).unwrap())];
     assert!(!gradients(&params, &values).norm(&workers()).unwrap().is_finite());
 }

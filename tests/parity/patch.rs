@@ -1,7 +1,7 @@
 //! Patch embedding kernels resampled to another size, as timm resamples them.
 
 use super::common::{Expected, assert_close, fixture};
-use vitadapt::backbone::{Backbone, Params, Sizes, Vit};
+use vitadapt::backbone::{Backbone, Sizes, Vit};
 use vitadapt::nn::{Criterion, Linear, Mode, Targets};
 use vitadapt::train::gradients::Gradients;
 
@@ -16,10 +16,8 @@ fn patches_of_other_sizes() {
         let sizes = Sizes { image: Some(image.into()), patch: Some(patch) };
         let backbone = Backbone::load(folder.to_str().unwrap(), sizes).unwrap();
         assert_eq!(Backbone::describe(folder.to_str().unwrap(), sizes).unwrap(), backbone.spec);
-        let mut params = Params::default();
-        for (name, param) in backbone.params.iter().chain(backbone.outputs.iter()) {
-            params.insert(name, param.tensor().clone());
-        }
+        let mut params = backbone.params.clone();
+        params.extend(backbone.outputs.clone());
         let params = params.train_where(|_| true).unwrap();
         let of = |name: &str| expected.get(&format!("{case}.{patch}.{name}"));
         let what = |name: &str| format!("{case} in patches of {patch}: {name}");

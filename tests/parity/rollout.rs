@@ -14,11 +14,7 @@ fn load(case: &str) -> Backbone {
 }
 
 fn in_type(params: &Params, dtype: DType) -> Params {
-    let mut converted = Params::default();
-    for (name, param) in params.iter() {
-        converted.insert(name, param.tensor().to_dtype(dtype).unwrap());
-    }
-    converted
+    params.iter().map(|(name, param)| (name, param.tensor().to_dtype(dtype).unwrap())).collect()
 }
 
 /// Of the model `case` with more parameters than its own.

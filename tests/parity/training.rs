@@ -90,9 +90,7 @@ fn averages_are_timms() {
     let workers = Workers::new(2, &Device::Cpu).unwrap();
     for (dtype, bound) in [(DType::F32, 1e-6), (DType::F64, 1e-6)] {
         let read = |role: &str| expected.get(&format!("ema.{role}")).to_dtype(dtype).unwrap();
-        let mut params = Params::default();
-        params.insert("head.weight", read("start"));
-        let params = params.train_where(|_| true).unwrap();
+        let params = Params::from_iter([("head.weight", read("start"))]).train_where(|_| true).unwrap();
         let decay = expected.scalar("ema.decay");
         let mut average = Average::new(decay, &params).unwrap();
         for update in 1..=20 {
@@ -118,10 +116,8 @@ fn sharpness_aware_steps_are_those_of_the_paper() {
     let workers = Workers::new(1, &Device::Cpu).unwrap();
     let read = |role: &str| expected.get(&format!("sam.{role}"));
     let (input, labels) = (read("input"), expected.labels("sam.labels"));
-    let mut params = Params::default();
-    params.insert("head.weight", read("weight.0"));
-    params.insert("head.bias", read("bias.0"));
-    let params = params.train_where(|_| true).unwrap();
+    let params = [("head.weight", read("weight.0")), ("head.bias", read("bias.0"))];
+    let params = Params::from_iter(params).train_where(|_| true).unwrap();
     let shapes = [("head.weight".parse().unwrap(), vec![4, 6]), ("head.bias".parse().unwrap(), vec![4])].into();
     let mut optimizer = AdamW::new(Plan::new(&StrategySettings::Frozen, 1.0, 0, &shapes).unwrap(), &params).unwrap();
     let (lr, weight_decay) = (expected.scalar("sam.lr"), expected.scalar("sam.weight_decay"));

@@ -98,11 +98,8 @@ impl BlockForm {
         if let Some(lora) = self.lora() {
             shapes.extend(lora.shapes(&shapes.iter().cloned().collect()));
         }
-        let mut params = Params::default();
-        for (key, (name, shape)) in shapes.into_iter().enumerate() {
-            params.insert(name, random(&shape, key as u64 + 1));
-        }
-        params.train_where(|name| trained(name)).unwrap()
+        let params = (1..).zip(shapes).map(|(key, (name, shape))| (name, random(&shape, key)));
+        params.collect::<Params>().train_where(|name| trained(name)).unwrap()
     }
 
     fn block(self, params: &Params) -> Block {

@@ -35,22 +35,14 @@ impl Vit {
         let mut shares = Tensor::eye(tokens, x.dtype(), x.device())?.broadcast_as((batch, tokens, tokens))?;
         let (mut readings, mut ends) = (Vec::with_capacity(readout.blocks), Vec::with_capacity(readout.blocks));
         for (index, block) in self.blocks.iter().enumerate() {
-            if let Some(prompts) = &self.prompts {
-                (x, shares) = (prompts.join(index, &x)?, prompts.join_zeros(index, &shares)?);
-            }
+            (x, shares) = (self.prompts.join(index, &x)?, self.prompts.join_zeros(index, &shares)?);
             let seen = block.attention_weights(&x)?.matmul(&shares.contiguous()?)?;
             shares = ((seen + &shares)? * 0.5)?;
             x = block.forward(&x, x.dim(1)?, Mode::Eval)?;
-            if let Some(prompts) = &self.prompts {
-                (x, shares) = (prompts.leave(index, &x)?, prompts.leave(index, &shares)?);
-            }
+            (x, shares) = (self.prompts.leave(index, &x)?, self.prompts.leave(index, &shares)?);
             if index + readout.blocks >= self.blocks.len() {
-                let (end, shares) = match &self.prompts {
-                    Some(prompts) => (prompts.read(index, &x)?, prompts.read(index, &shares)?),
-                    None => (x.clone(), shares.clone()),
-                };
-                let end = self.normed(&end)?;
-                readings.push(self.reading(readout, &end, &shares)?);
+                let end = self.normed(&self.prompts.read(index, &x)?)?;
+                readings.push(self.reading(readout, &end, &self.prompts.read(index, &shares)?)?);
                 ends.push(end);
             }
         }

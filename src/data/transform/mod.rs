@@ -11,7 +11,7 @@ pub mod detail;
 mod normalize;
 mod resample;
 mod resize;
-mod squares;
+mod resized_cache;
 mod tiles;
 
 pub(super) use normalize::Histograms;
@@ -29,8 +29,8 @@ use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 use crate::size::Size;
 use image::RgbImage;
+use resized_cache::ResizedCache;
 use serde::{Deserialize, Serialize};
-use squares::SquareCache;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,8 +102,8 @@ impl Preprocess {
     ///
     /// # Errors
     /// When the image has no pixels.
-    pub fn square(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
-        self.geometry.square(image, self.normalization.neutral_color())
+    pub fn resized(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
+        self.geometry.resized(image, self.normalization.neutral_color())
     }
 }
 
@@ -171,7 +171,7 @@ pub struct Pipeline {
     decode: DecodeOptions,
     preprocess: Preprocess,
     augmentation: AugmentSteps,
-    squares: Arc<SquareCache>,
+    resized: Arc<ResizedCache>,
     watch: Option<Arc<Watch>>,
 }
 
@@ -179,7 +179,7 @@ impl Pipeline {
     /// Without augmentation: every view of a sample is the same.
     pub fn evaluation(preprocess: Preprocess, decode: DecodeOptions) -> Self {
         let augmentation = AugmentSteps { seed: 0, purpose: Purpose::Augment, steps: Vec::new() };
-        Self { decode, preprocess, augmentation, squares: Arc::default(), watch: None }
+        Self { decode, preprocess, augmentation, resized: Arc::default(), watch: None }
     }
 
     /// The same where each image is looked at when it is decoded.
@@ -208,9 +208,9 @@ impl Pipeline {
     }
 
     fn with(&self, augmentation: AugmentSteps) -> Self {
-        let squares = Arc::clone(&self.squares);
+        let resized = Arc::clone(&self.resized);
         let (decode, preprocess) = (self.decode, self.preprocess);
-        Self { augmentation, squares, decode, preprocess, watch: None }
+        Self { augmentation, resized, decode, preprocess, watch: None }
     }
 
     /// How images are preprocessed.
@@ -224,20 +224,20 @@ impl Pipeline {
     /// # Errors
     /// When the file is not a usable image.
     pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        Ok(self.preprocess.normalization.standardize(&self.load_square(path, view)?))
+        Ok(self.preprocess.normalization.standardize(&self.load_resized(path, view)?))
     }
 
     /// The same before it is standardised.
     ///
     /// # Errors
     /// As [`Pipeline::load`].
-    pub fn load_square(&self, path: &Path, view: View) -> Result<RgbImage, ImageError> {
+    pub fn load_resized(&self, path: &Path, view: View) -> Result<RgbImage, ImageError> {
         // Where each view has a window of its own, it cannot be kept resized.
         if self.augmentation.any(|step| matches!(step, Effect::Window(_))) {
-            return self.square_view(&self.decoded(path)?.image, view);
+            return self.resized_view(&self.decoded(path)?.image, view);
         }
-        let square = || self.preprocess.square(&self.decoded(path)?.image);
-        Ok(self.augmentation.apply_to_image(self.squares.get_or_make(path, square)?, view))
+        let resized = || self.preprocess.resized(&self.decoded(path)?.image);
+        Ok(self.augmentation.apply_to_image(self.resized.get_or_make(path, resized)?, view))
     }
 
     /// Mean and standard deviation per channel where standardising images is left to their destination: a GPU, which they
@@ -258,7 +258,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load`].
     pub fn load_once(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        self.see_once(path, view).map(|(square, _)| self.preprocess.normalization.standardize(&square))
+        self.see_once(path, view).map(|(resized, _)| self.preprocess.normalization.standardize(&resized))
     }
 
     /// The resized image of [`Pipeline::load_once`] before it is standardised, and the width and height of the image.
@@ -267,7 +267,7 @@ impl Pipeline {
     /// As [`Pipeline::load`].
     pub fn see_once(&self, path: &Path, view: View) -> Result<(RgbImage, (u32, u32)), ImageError> {
         let seen = self.seen(path, decode::decode_described)?;
-        Ok((self.square_view(&seen.image, view)?, seen.image.dimensions()))
+        Ok((self.resized_view(&seen.image, view)?, seen.image.dimensions()))
     }
 
     fn decoded(&self, path: &Path) -> Result<Decoded, ImageError> {
@@ -291,13 +291,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the image has no pixels.
-    pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
+    pub fn resized_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
         let geometry = &self.preprocess.geometry;
-        let square = match self.augmentation.window(image.dimensions(), geometry.shape(), view) {
-            Some(window) => geometry.square_of(image, window)?,
-            None => self.preprocess.square(image)?,
+        let resized = match self.augmentation.window(image.dimensions(), geometry.shape(), view) {
+            Some(window) => geometry.resized_window(image, window)?,
+            None => self.preprocess.resized(image)?,
         };
-        Ok(self.augmentation.apply_to_image(square, view))
+        Ok(self.augmentation.apply_to_image(resized, view))
     }
 
     /// Completes a batch of [`Pipeline::load`]ed views, concatenated: standardisation over the batch, then erasing.
@@ -316,7 +316,7 @@ impl Pipeline {
     pub fn picture(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
         let (normalization, size) =
             (self.preprocess.normalization.without_batch(), self.preprocess.geometry.image_size);
-        let mut pixels = normalization.standardize(&self.square_view(image, view)?);
+        let mut pixels = normalization.standardize(&self.resized_view(image, view)?);
         self.augmentation.apply_to_pixels(&mut pixels, size, view);
         Ok(normalization.undo(&pixels, size))
     }

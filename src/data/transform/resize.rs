@@ -63,9 +63,9 @@ impl Geometry {
     ///
     /// # Errors
     /// When the image has no pixels.
-    pub fn square(&self, image: &RgbImage, fill: Rgb<u8>) -> Result<RgbImage, ImageError> {
+    pub fn resized(&self, image: &RgbImage, fill: Rgb<u8>) -> Result<RgbImage, ImageError> {
         match self.resize {
-            ResizeMode::Squash => self.square_of(image, whole(image)),
+            ResizeMode::Squash => self.resized_window(image, whole(image)),
             ResizeMode::Letterbox => Ok(self.pad(&self.content(image)?, fill)),
             ResizeMode::Crop => self.center_crop(image),
         }
@@ -109,7 +109,7 @@ impl Geometry {
     /// When the image has no pixels.
     pub fn content(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
         match self.resize {
-            ResizeMode::Squash => self.square_of(image, whole(image)),
+            ResizeMode::Squash => self.resized_window(image, whole(image)),
             ResizeMode::Crop => self.center_crop(image),
             ResizeMode::Letterbox => {
                 resize(image, whole(image), self.scaled_to_fit(image.dimensions()), self.interpolation)
@@ -156,7 +156,7 @@ impl Geometry {
     ///
     /// # Errors
     /// When the window has no pixels.
-    pub fn square_of(&self, image: &RgbImage, window: Window) -> Result<RgbImage, ImageError> {
+    pub fn resized_window(&self, image: &RgbImage, window: Window) -> Result<RgbImage, ImageError> {
         resize(image, window, self.size(), self.interpolation)
     }
 

@@ -28,7 +28,7 @@ fn squash_follows_pillow() {
     let source = picture("source");
     for (filter, interpolation) in FILTERS {
         for side in [24, 80] {
-            let ours = geometry(side, ResizeMode::Squash, interpolation).square(&source, GREY).unwrap();
+            let ours = geometry(side, ResizeMode::Squash, interpolation).resized(&source, GREY).unwrap();
             assert_same(&ours, &format!("squash_{filter}_{side}"));
         }
     }
@@ -40,7 +40,7 @@ fn the_order_of_passes_is_that_of_pillow() {
     let source = picture("source");
     let window = Window { x: 0, y: 0, width: 20, height: source.height() };
     for (filter, interpolation) in FILTERS {
-        let ours = geometry(24, ResizeMode::Squash, interpolation).square_of(&source, window).unwrap();
+        let ours = geometry(24, ResizeMode::Squash, interpolation).resized_window(&source, window).unwrap();
         assert_same(&ours, &format!("tall_{filter}"));
     }
 }
@@ -51,7 +51,7 @@ fn crop_follows_torchvision() {
     for (filter, interpolation) in FILTERS {
         for (side, crop_pct, name) in [(32, 0.9, "32_0.9"), (40, 0.875, "40_0.875"), (61, 1.0, "61_1.0")] {
             let geometry = Geometry { crop_pct, ..geometry(side, ResizeMode::Crop, interpolation) };
-            assert_same(&geometry.square(&source, GREY).unwrap(), &format!("crop_{filter}_{name}"));
+            assert_same(&geometry.resized(&source, GREY).unwrap(), &format!("crop_{filter}_{name}"));
         }
     }
 }
@@ -63,7 +63,7 @@ fn pixels_outside_a_window_have_no_influence() {
     let cut = imageops::crop_imm(&source, window.x, window.y, window.width, window.height).to_image();
     for (_, interpolation) in FILTERS {
         let geometry = geometry(20, ResizeMode::Squash, interpolation);
-        assert_eq!(geometry.square_of(&source, window).unwrap(), geometry.square(&cut, GREY).unwrap());
+        assert_eq!(geometry.resized_window(&source, window).unwrap(), geometry.resized(&cut, GREY).unwrap());
     }
 }
 
@@ -95,8 +95,8 @@ fn a_centre_crop_discards_the_ends() {
 #[test]
 fn letterbox_keeps_the_aspect_ratio() {
     let white = RgbImage::from_pixel(40, 10, Rgb([255; 3]));
-    let square = geometry(16, ResizeMode::Letterbox, Interpolation::Bicubic).square(&white, GREY).unwrap();
-    for (_, y, pixel) in square.enumerate_pixels() {
+    let resized = geometry(16, ResizeMode::Letterbox, Interpolation::Bicubic).resized(&white, GREY).unwrap();
+    for (_, y, pixel) in resized.enumerate_pixels() {
         assert_eq!(pixel.0, if (6..10).contains(&y) { [255; 3] } else { [128; 3] });
     }
 }
@@ -114,8 +114,8 @@ fn letterbox_rounds_halves_as_timm_does() {
 fn slivers_stay_small() {
     let sliver = RgbImage::from_pixel(65_535, 1, Rgb([7; 3]));
     for resize in [ResizeMode::Crop, ResizeMode::Squash] {
-        let square = geometry(32, resize, Interpolation::Bicubic).square(&sliver, GREY).unwrap();
-        assert!(square.pixels().all(|pixel| pixel.0 == [7; 3]));
+        let resized = geometry(32, resize, Interpolation::Bicubic).resized(&sliver, GREY).unwrap();
+        assert!(resized.pixels().all(|pixel| pixel.0 == [7; 3]));
     }
     let boxed = geometry(32, ResizeMode::Letterbox, Interpolation::Bicubic).content(&sliver).unwrap();
     assert_eq!(boxed.dimensions(), (32, 1));
@@ -124,28 +124,28 @@ fn slivers_stay_small() {
 #[test]
 fn an_image_without_pixels_is_an_error() {
     let geometry = geometry(8, ResizeMode::Squash, Interpolation::Bilinear);
-    assert!(geometry.square(&RgbImage::new(0, 0), GREY).is_err());
+    assert!(geometry.resized(&RgbImage::new(0, 0), GREY).is_err());
 }
 
 proptest! {
     #[test]
-    fn every_shape_becomes_the_square(
+    fn every_shape_becomes_the_size_of_the_input(
         (width, height) in (1u32..200, 1u32..200), (rows, columns) in (1usize..64, 1usize..64), pct in 0.3f64..=1.0,
     ) {
         let image = RgbImage::from_pixel(width, height, Rgb([9, 90, 200]));
         for resize in [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::Crop] {
             let image_size = [rows, columns].into();
             let geometry = Geometry { image_size, crop_pct: pct, ..geometry(1, resize, Interpolation::Bicubic) };
-            let square = geometry.square(&image, Rgb([9, 90, 200])).unwrap();
-            prop_assert_eq!(square.dimensions(), (columns as u32, rows as u32));
-            prop_assert!(square.pixels().all(|pixel| pixel.0 == [9, 90, 200]), "a flat colour stays flat");
+            let resized = geometry.resized(&image, Rgb([9, 90, 200])).unwrap();
+            prop_assert_eq!(resized.dimensions(), (columns as u32, rows as u32));
+            prop_assert!(resized.pixels().all(|pixel| pixel.0 == [9, 90, 200]), "a flat colour stays flat");
         }
     }
 }
 
-/// A bright spot is found in the square where the box says that it lies in the image.
+/// A bright spot is found in the input where the box says that it lies in the image.
 #[test]
-fn boxes_in_the_square_lie_in_the_image_where_their_content_does() {
+fn boxes_in_the_input_lie_in_the_image_where_their_content_does() {
     let spot = [60, 20, 70, 30]; // left, upper, right, lower
     let image = RgbImage::from_fn(100, 60, |x, y| {
         Rgb([if (spot[0]..spot[2]).contains(&x) && (spot[1]..spot[3]).contains(&y) { 255 } else { 0 }; 3])
@@ -154,9 +154,9 @@ fn boxes_in_the_square_lie_in_the_image_where_their_content_does() {
     let modes = [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::Crop];
     for (image_size, resize) in sizes.into_iter().flat_map(|size| modes.map(|resize| (size, resize))) {
         let geometry = Geometry { image_size, crop_pct: 0.9, ..geometry(1, resize, Interpolation::Bilinear) };
-        let square = geometry.square(&image, Rgb([0; 3])).unwrap();
+        let resized = geometry.resized(&image, Rgb([0; 3])).unwrap();
         let bright: Vec<(u32, u32)> =
-            square.enumerate_pixels().filter(|(.., pixel)| pixel.0[0] > 127).map(|(x, y, _)| (x, y)).collect();
+            resized.enumerate_pixels().filter(|(.., pixel)| pixel.0[0] > 127).map(|(x, y, _)| (x, y)).collect();
         let span = |of: fn(&(u32, u32)) -> u32, side: usize| {
             let values = || bright.iter().map(of);
             [values().min().unwrap(), values().max().unwrap() + 1].map(|at| f64::from(at) / side as f64)

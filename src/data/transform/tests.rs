@@ -20,29 +20,29 @@ fn picture() -> RgbImage {
     RgbImage::from_fn(40, 30, |x, y| Rgb([(x * 6) as u8, (y * 8) as u8, (x * y % 256) as u8]))
 }
 
-fn square(settings: &AugmentSettings, sample: u64) -> RgbImage {
+fn view_of(settings: &AugmentSettings, sample: u64) -> RgbImage {
     let pipeline = Pipeline::training(preprocess(ResizeMode::Squash), DecodeOptions::default(), settings, 5);
-    pipeline.square_view(&picture(), View { epoch: 2, sample }).unwrap()
+    pipeline.resized_view(&picture(), View { epoch: 2, sample }).unwrap()
 }
 
 #[test]
 fn all_off_is_the_evaluation() {
-    assert_eq!(square(&off(), 0), preprocess(ResizeMode::Squash).square(&picture()).unwrap());
+    assert_eq!(view_of(&off(), 0), preprocess(ResizeMode::Squash).resized(&picture()).unwrap());
 }
 
 #[test]
 fn certain_operations_do_what_their_names_say() {
-    let plain = preprocess(ResizeMode::Squash).square(&picture()).unwrap();
+    let plain = preprocess(ResizeMode::Squash).resized(&picture()).unwrap();
     assert_eq!(
-        square(&AugmentSettings { hflip: Some(HorizontalFlip(1.0)), ..off() }, 0),
+        view_of(&AugmentSettings { hflip: Some(HorizontalFlip(1.0)), ..off() }, 0),
         image::imageops::flip_horizontal(&plain)
     );
     assert_eq!(
-        square(&AugmentSettings { vflip: Some(VerticalFlip(1.0)), ..off() }, 0),
+        view_of(&AugmentSettings { vflip: Some(VerticalFlip(1.0)), ..off() }, 0),
         image::imageops::flip_vertical(&plain)
     );
     let turned: Vec<RgbImage> =
-        (0..60).map(|sample| square(&AugmentSettings { rotate90: Some(Rotate90(1.0)), ..off() }, sample)).collect();
+        (0..60).map(|sample| view_of(&AugmentSettings { rotate90: Some(Rotate90(1.0)), ..off() }, sample)).collect();
     assert!(!turned.contains(&plain), "rotation by a multiple of 360 degrees is not a rotation");
     for expected in
         [image::imageops::rotate90(&plain), image::imageops::rotate180(&plain), image::imageops::rotate270(&plain)]
@@ -64,8 +64,8 @@ fn operations_do_not_disturb_each_other() {
         noise: Some(Noise { p: almost_never, strength: 0.2 }),
         ..flip.clone()
     };
-    let flips: Vec<RgbImage> = (0..40).map(|sample| square(&flip, sample)).collect();
-    assert!((0..40).all(|sample| square(&more, sample) == flips[sample as usize]));
+    let flips: Vec<RgbImage> = (0..40).map(|sample| view_of(&flip, sample)).collect();
+    assert!((0..40).all(|sample| view_of(&more, sample) == flips[sample as usize]));
     let changed = flips.iter().filter(|&image| *image != flips[0]).count();
     assert!((1..40).contains(&changed), "some are flipped, some are not");
 }
@@ -96,7 +96,7 @@ fn a_picture_shows_the_view_and_what_is_erased() {
             let pipeline = Pipeline::training(preprocess, DecodeOptions::default(), settings, 5);
             pipeline.picture(&picture(), View { epoch: 0, sample: 0 }).unwrap()
         };
-        let plain = preprocess.square(&picture()).unwrap();
+        let plain = preprocess.resized(&picture()).unwrap();
         assert_eq!(picture_of(&off()), plain);
         let neutral = normalization.neutral_color();
         let erased = picture_of(&AugmentSettings { erasing, ..off() });
@@ -108,9 +108,9 @@ fn a_picture_shows_the_view_and_what_is_erased() {
 #[test]
 fn a_crop_replaces_the_resize() {
     let crop = Some(RandomResizedCrop { scale: [0.2, 0.4], ratio: [0.75, 1.33] });
-    let view = square(&AugmentSettings { crop, ..off() }, 3);
+    let view = view_of(&AugmentSettings { crop, ..off() }, 3);
     assert_eq!(view.dimensions(), (16, 16));
-    assert_ne!(view, square(&off(), 3));
+    assert_ne!(view, view_of(&off(), 3));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_plan_survives_its_file() {
 #[test]
 fn a_letterbox_border_is_near_zero() {
     let plan = preprocess(ResizeMode::Letterbox);
-    let pixels = plan.normalization.standardize(&plan.square(&picture()).unwrap());
+    let pixels = plan.normalization.standardize(&plan.resized(&picture()).unwrap());
     assert_eq!(pixels.len(), 3 * 16 * 16);
     for plane in pixels.chunks_exact(16 * 16) {
         assert!(plane[..32].iter().all(|x| x.abs() < 0.01), "the two rows of border: {:?}", &plane[..32]);
@@ -137,10 +137,10 @@ fn a_letterbox_border_is_near_zero() {
 fn a_flaw_grows_with_its_strength_and_keeps_its_place() {
     let plain = Pipeline::evaluation(preprocess(ResizeMode::Squash), DecodeOptions::default());
     let view = View { epoch: 0, sample: 3 };
-    let square = |pipeline: &Pipeline| pipeline.square_view(&picture(), view).unwrap();
-    let clean = square(&plain);
+    let seen = |pipeline: &Pipeline| pipeline.resized_view(&picture(), view).unwrap();
+    let clean = seen(&plain);
     for corruption in Corruption::all() {
-        let at = |strength, seed| square(&plain.corrupted(corruption, strength, seed));
+        let at = |strength, seed| seen(&plain.corrupted(corruption, strength, seed));
         let change =
             |image: &RgbImage| -> u32 { image.iter().zip(clean.iter()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum() };
         assert_eq!(at(0.0, 5), clean, "{corruption:?}");
@@ -150,7 +150,7 @@ fn a_flaw_grows_with_its_strength_and_keeps_its_place() {
         let training =
             Pipeline::training(preprocess(ResizeMode::Squash), DecodeOptions::default(), &corruption.settings(1.0), 5);
         if corruption.name() != "jpeg" {
-            assert!(square(&training) != at(1.0, 5), "{corruption:?}");
+            assert!(seen(&training) != at(1.0, 5), "{corruption:?}");
         }
     }
 }

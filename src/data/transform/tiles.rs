@@ -250,7 +250,7 @@ impl Preprocess {
     /// # Errors
     /// When the window has no pixels.
     pub fn tile(&self, image: &RgbImage, window: Window) -> Result<Vec<f32>, ImageError> {
-        Ok(self.normalization.standardize(&self.geometry.square_of(image, window)?))
+        Ok(self.normalization.standardize(&self.geometry.resized_window(image, window)?))
     }
 
     /// The pixels of some tiles of an image, one after another.

@@ -19,7 +19,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use survey::Survey;
 
 /// What was written.
@@ -51,8 +51,9 @@ pub struct Initialised {
 /// # Errors
 /// A usage error when a file to be written exists; data errors, as a training would report them.
 pub fn init(data: &Path, options: &InitOptions, console: &Console) -> Result<Initialised> {
-    let data = absolute(data)?;
-    let out = absolute(&options.out.clone().unwrap_or_else(|| default_file(&data)))?;
+    let current = std::env::current_dir().map_err(Error::io("find", "."))?;
+    let data = config::normal(&current.join(data));
+    let out = config::normal(&current.join(options.out.clone().unwrap_or_else(|| default_file(&data))));
     let manifest = out.with_extension("csv");
     if manifest == out {
         let message = format!("--out {} is the name of a table, and a configuration is written", out.shown());
@@ -95,19 +96,6 @@ pub fn init(data: &Path, options: &InitOptions, console: &Console) -> Result<Ini
 fn default_file(data: &Path) -> PathBuf {
     let stem = data.file_stem().map_or_else(|| "vitadapt".into(), std::ffi::OsStr::to_os_string);
     Path::new(&stem).with_extension("toml")
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    let current = std::env::current_dir().map_err(Error::io("find", "."))?;
-    let mut normal = PathBuf::new();
-    for part in current.join(path).components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(normal.pop()),
-            other => normal.push(other),
-        }
-    }
-    Ok(normal)
 }
 
 fn refuse_existing(path: &Path) -> Result<()> {

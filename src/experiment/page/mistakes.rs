@@ -7,18 +7,18 @@ use crate::data::Sample;
 use crate::data::decode;
 use crate::data::transform::{Tiles, View};
 use crate::error::{DataError, Result};
+use crate::experiment::finder::{Finder, Found, MapKind};
 use crate::experiment::maps::reduced;
 use crate::experiment::reference;
-use crate::experiment::strange::Strange;
 use crate::features::{ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::report::Console;
-use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
+use crate::report::html::{Mistake, Mistakes, Neighbor, thumbnail};
 use crate::report::predictions::{Predicted, Predictions};
 use crate::system::shown::agree;
 use image::RgbImage;
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The longer side of a picture, in pixels: sharp at the size it has on a page.
 const SIDE: u32 = 224;
@@ -140,7 +140,7 @@ impl PageInputs<'_> {
             if preprocess.tiles.is_some() {
                 return Some(ModelView { path, shown: reduced(&image, SIDE), pixels: Vec::new() });
             }
-            let shown = self.pipeline.square_view(&image, View::PLAIN).ok()?;
+            let shown = self.pipeline.resized_view(&image, View::PLAIN).ok()?;
             let pixels = preprocess.normalization.standardize(&shown);
             Some(ModelView { path, shown, pixels })
         };
@@ -158,81 +158,58 @@ impl PageInputs<'_> {
         let found: Vec<(usize, &ModelView)> =
             pictures.iter().enumerate().filter_map(|(number, picture)| Some((number, picture.as_ref()?))).collect();
         let classes: Vec<usize> = found.iter().filter_map(|(number, _)| predicted.get(*number).copied()).collect();
-        if let Some(tiles) = self.pipeline.preprocess().tiles {
-            return self.look_at_tiles(tiles, &found, &classes, console);
-        }
-        let mut inputs: Vec<f32> = found.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
-        self.pipeline.finish(&mut inputs, &vec![View::PLAIN; found.len()]);
-        if let (Some(head), Some(readout)) = (&self.patches, self.record.probe.as_ref().and_then(|probe| probe.patches))
-        {
-            let extractor = self.session.extractor(self.params, Activations::Patches(readout))?;
-            let strange = Strange::of_squares(head, &extractor, &inputs, found.len())?;
-            let looked = found.iter().zip(strange).map(|((number, picture), strange)| {
-                let heat = strange.and_then(|strange| strange.heat(&picture.shown));
-                (*number, Looked { heat, neighbors: Vec::new(), exact: true })
-            });
-            return Ok(looked.collect());
-        }
-        let extractor = self.session.extractor(self.params, Activations::Features(self.readout))?;
-        let summed = if self.head.is_some() { extractor.look(self.readout, &inputs)? } else { None };
-        let (features, shares, exact) = if let (Some(head), Some(looked)) = (&self.head, summed) {
-            let evidence = extractor.evidence(self.readout, head, &looked, &classes)?;
-            (looked.features, evidence, true)
-        } else {
-            let looks = extractor.rollout(self.readout, &inputs)?;
-            let (shares, features): (Vec<_>, Vec<_>) =
-                looks.into_iter().map(|look| (look.shares, look.features)).unzip();
-            (features.concat(), shares, false)
-        };
-        let neighbors = self.neighbors_or_none(Matrix::new(&features, extractor.width()), console);
-        let looked =
-            found.iter().zip(shares.into_iter().zip(neighbors)).map(|((number, picture), (shares, neighbors))| {
-                let heat = extractor.placed(shares).and_then(|grid| heat_map(&picture.shown, &grid.positive()));
-                (*number, Looked { heat, neighbors, exact })
-            });
-        Ok(looked.collect())
-    }
-
-    /// The same of images that are cut into tiles, one after another: each is read again, at its own resolution.
-    fn look_at_tiles(
-        &self,
-        tiles: Tiles,
-        found: &[(usize, &ModelView)],
-        classes: &[usize],
-        console: &Console,
-    ) -> Result<HashMap<usize, Looked>> {
         let wanted = self.record.probe.as_ref().and_then(|probe| probe.patches);
         let wanted = wanted.map_or(Activations::Features(self.readout), Activations::Patches);
         let extractor = self.session.extractor(self.params, wanted)?;
-        let images = TiledImages { extractor: &extractor, pipeline: self.pipeline, tiles };
-        let (mut looked, mut features) = (Vec::new(), Vec::new());
-        for ((number, picture), &class) in found.iter().zip(classes) {
-            let bag = self.pipeline.bag(&tiles, &picture.path);
-            let bag = bag.map_err(|error| DataError::bad_file(&picture.path, error))?;
-            let heat = if let Some(head) = &self.head {
-                let looked = images.look(self.readout, &bag)?;
-                features.extend(looked.pooled()?);
-                heat_map(&picture.shown, &looked.evidence(head, class)?.positive())
-            } else if let Some(head) = &self.patches {
-                Strange::of_bag(head, &images, &bag)?.and_then(|strange| strange.heat(&picture.shown))
-            } else {
-                features.extend(images.pooled(&bag)?);
-                None
-            };
-            looked.push((*number, Looked { exact: heat.is_some(), heat, neighbors: Vec::new() }));
+        let (head, patches) = (self.head.clone(), self.patches.clone());
+        let finder = Finder { extractor, readout: self.readout, head, patches };
+        let (places, features) = if let Some(tiles) = self.pipeline.preprocess().tiles {
+            self.find_in_tiles(&finder, tiles, found.iter().map(|(_, picture)| &*picture.path).zip(classes))?
+        } else {
+            let mut inputs: Vec<f32> = found.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
+            self.pipeline.finish(&mut inputs, &vec![View::PLAIN; found.len()]);
+            let looked = finder.look(&inputs)?;
+            let (places, features) = finder.find(&inputs, looked.as_ref(), &classes)?;
+            (places, looked.map_or(features, |looked| looked.features))
+        };
+        let neighbors = self.neighbors_or_none(Matrix::new(&features, finder.extractor.width()), found.len(), console);
+        let looked = found.iter().zip(places).zip(neighbors).map(|(((number, picture), place), neighbors)| {
+            let exact = place.as_ref().is_some_and(|place| place.kind != MapKind::Hint);
+            (*number, Looked { heat: place.and_then(|place| place.heat(&picture.shown)), neighbors, exact })
+        });
+        Ok(looked.collect())
+    }
+
+    /// The places in images that are cut into tiles, one after another, each read again at its own resolution, and the
+    /// features of the images; patches have none.
+    fn find_in_tiles<'p>(
+        &self,
+        finder: &Finder,
+        tiles: Tiles,
+        images: impl Iterator<Item = (&'p Path, usize)>,
+    ) -> Result<(Vec<Option<Found>>, Vec<f32>)> {
+        let tiled = TiledImages { extractor: &finder.extractor, pipeline: self.pipeline, tiles };
+        let (mut places, mut features) = (Vec::new(), Vec::new());
+        for (path, class) in images {
+            let bag = self.pipeline.bag(&tiles, path).map_err(|error| DataError::bad_file(path, error))?;
+            let looked = finder.look_at_tiles(&tiled, &bag)?;
+            match &looked {
+                Some(looked) => features.extend(looked.pooled()?),
+                None if finder.patches.is_none() => features.extend(tiled.pooled(&bag)?),
+                None => {}
+            }
+            places.push(finder.find_in_tiles((&tiled, &bag), looked.as_ref(), class)?);
         }
-        let neighbors = self.neighbors_or_none(Matrix::new(&features, extractor.width()), console);
-        let looked = looked.into_iter().zip(neighbors);
-        Ok(looked.map(|((number, looked), neighbors)| (number, Looked { neighbors, ..looked })).collect())
+        Ok((places, features))
     }
 
     /// As [`PageInputs::neighbors`]; no names of images for which they cannot be found, with a warning.
-    fn neighbors_or_none(&self, features: Matrix<'_>, console: &Console) -> Vec<Vec<String>> {
+    fn neighbors_or_none(&self, features: Matrix<'_>, images: usize, console: &Console) -> Vec<Vec<String>> {
         let mut neighbors = self.neighbors(features).unwrap_or_else(|error| {
             console.warn(format!("the page has no training images beside the mistakes: {error}"));
             Vec::new()
         });
-        neighbors.resize(features.rows(), Vec::new());
+        neighbors.resize(images, Vec::new());
         neighbors
     }
 

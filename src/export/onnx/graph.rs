@@ -122,7 +122,7 @@ impl NodeWriter<'_> {
 
     /// A block with the learnt prompts that join before it and leave behind it.
     fn prompted_block(&mut self, x: &str, index: usize) -> Result<ValueName> {
-        let Some(prompts) = VisualPrompts::of(self.spec, &self.model.params) else { return self.block(x, index) };
+        let prompts = VisualPrompts::of(self.spec, &self.model.params);
         let (before, count) = prompts.span()?;
         let tokens = self.spec.tokens();
         let mut x = x.to_owned();

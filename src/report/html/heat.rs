@@ -9,14 +9,9 @@ const COLORS: [[f32; 3]; 3] = [[255.0, 237.0, 160.0], [253.0, 141.0, 60.0], [189
 /// The opacity of the strongest colour; the picture stays recognisable below it.
 const OPACITY: f32 = 0.75;
 
-/// The image in grey under the colours of a grid of shares. Colours stretch from the smallest to the largest value. None
-/// when values are not finite.
-pub fn heat_map(image: &RgbImage, grid: &EvidenceGrid) -> Option<RgbImage> {
-    heat_map_up_to(image, grid, f32::NEG_INFINITY)
-}
-
-/// The same where colours stretch at least to the value `least`, so that small values stay pale.
-pub fn heat_map_up_to(image: &RgbImage, grid: &EvidenceGrid, least: f32) -> Option<RgbImage> {
+/// The image in grey under the colours of a grid of shares. Colours stretch from the smallest to the largest value, and at
+/// least to the value `least`, so that small values stay pale. None when values are not finite.
+pub fn heat_map(image: &RgbImage, grid: &EvidenceGrid, least: f32) -> Option<RgbImage> {
     let (columns, rows, shares) = (grid.columns, grid.rows(), &grid.values);
     if shares.is_empty() || !shares.iter().all(|share| share.is_finite()) || image.is_empty() {
         return None;
@@ -78,7 +73,7 @@ mod tests {
     use super::*;
 
     fn heat(image: &RgbImage, shares: &[f32]) -> Option<RgbImage> {
-        heat_map(image, &EvidenceGrid::of(shares.len().isqrt().into(), shares.to_vec())?)
+        heat_map(image, &EvidenceGrid::of(shares.len().isqrt().into(), shares.to_vec())?, f32::NEG_INFINITY)
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod scatter;
 mod thumbnail;
 
 pub use compare::{ComparisonPage, save_comparison_page};
-pub use heat::{frame, heat_map, heat_map_up_to};
+pub use heat::{frame, heat_map};
 pub use run::{Mistake, Mistakes, Neighbor, RunPage, save_run_page};
 pub use scatter::save_scatter_page;
 pub use thumbnail::thumbnail;
