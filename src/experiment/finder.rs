@@ -6,29 +6,12 @@ use crate::backbone::Readout;
 use crate::data::transform::Bag;
 use crate::error::Result;
 use crate::features::{EvidenceGrid, Extractor, Looked, LookedBag, Region, TiledImages};
-use crate::forms::shown_as_written;
 use crate::model::{Model, PatchHead};
 use crate::probe::Strangeness;
-use crate::report::html::heat_map;
+use crate::report::html::{MapKind, heat_map};
 use candle_core::Tensor;
 use image::RgbImage;
-use serde::Serialize;
 use std::sync::Arc;
-
-/// What a map shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MapKind {
-    /// What each patch adds to the class's logit, over the mean of all classes. Summed over all patches, with the bias, it
-    /// is that logit.
-    Evidence,
-    /// How far each patch is from the nearest one of sound parts.
-    Distance,
-    /// Attention roll-out, which follows attention alone.
-    Hint,
-}
-
-shown_as_written!(MapKind);
 
 /// What was found in an image.
 pub struct Found {

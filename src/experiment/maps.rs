@@ -1,11 +1,11 @@
 //! Where in an image its class was found, as a picture and a box.
 
-use super::finder::{Finder, Found, MapKind};
+use super::finder::{Finder, Found};
 use super::saved::SavedRun;
 use crate::data::transform::{Bag, Geometry};
 use crate::error::{Error, Result};
 use crate::features::{EvidenceGrid, Looked, LookedBag, Region, TiledImages};
-use crate::report::html::frame;
+use crate::report::html::{MapKind, frame};
 use crate::system::shown::Shown;
 use image::{RgbImage, imageops};
 use serde::Serialize;

@@ -136,6 +136,7 @@ fn images_are_compared_at_their_own_resolution_in_tiles() {
     assert!(result["kinds"][1]["auroc"].as_f64().unwrap() > 0.9, "four flaws and four sound parts: {result}");
     let page = fs::read_to_string(workspace.path("runs/tiles/report.html")).unwrap();
     assert!(page.contains("These flaws were found"), "with their places");
+    assert!(page.contains("is how far each patch is from") && !page.contains("adds to the score"), "of distances");
 
     let eval = json(&command(&workspace, &["eval", "--run", "runs/tiles", "--data", "data", "--json", "-q"]));
     assert_eq!(eval["kinds"], result["kinds"]);

@@ -7,13 +7,13 @@ use crate::data::Sample;
 use crate::data::decode;
 use crate::data::transform::{Tiles, View};
 use crate::error::{DataError, Result};
-use crate::experiment::finder::{Finder, Found, MapKind};
+use crate::experiment::finder::{Finder, Found};
 use crate::experiment::maps::reduced;
 use crate::experiment::reference;
 use crate::features::{ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::report::Console;
-use crate::report::html::{Mistake, Mistakes, Neighbor, thumbnail};
+use crate::report::html::{MapKind, Mistake, Mistakes, Neighbor, thumbnail};
 use crate::report::predictions::{Predicted, Predictions};
 use crate::system::shown::agree;
 use image::RgbImage;
@@ -42,8 +42,8 @@ struct Looked {
     heat: Option<RgbImage>,
     /// Names of the nearest training images.
     neighbors: Vec<String>,
-    /// Whether the heat is the class's own evidence.
-    exact: bool,
+    /// What the heat is.
+    map: Option<MapKind>,
 }
 
 impl PageInputs<'_> {
@@ -73,7 +73,7 @@ impl PageInputs<'_> {
                 (HashMap::<usize, Looked>::new(), Some(format!("Where the model looked cannot be shown: {error}")))
             }
         };
-        let exact = looked.values().any(|looked| looked.exact);
+        let map = looked.values().find_map(|looked| looked.map);
         let small = self.small_pictures(&samples, looked.values());
         let class = |label: usize| predictions.classes.get(label).cloned().unwrap_or_default();
         let neighbor = |name: String| Neighbor {
@@ -95,7 +95,8 @@ impl PageInputs<'_> {
         };
         let mut cards: Vec<Mistake> = shown.iter().zip(&pictures).enumerate().map(mistake).collect();
         // Found flaws are shown for the place where they were found.
-        let finds = if exact { cards.split_off(mistakes) } else { Vec::new() };
+        let told = map.is_some_and(|map| map != MapKind::Hint);
+        let finds = if told { cards.split_off(mistakes) } else { Vec::new() };
         cards.truncate(mistakes);
         Some(Mistakes {
             split: split.to_owned(),
@@ -103,7 +104,7 @@ impl PageInputs<'_> {
             total: predictions.rows.len(),
             shown: cards,
             finds,
-            exact,
+            map,
             without_heat,
         })
     }
@@ -174,8 +175,8 @@ impl PageInputs<'_> {
         };
         let neighbors = self.neighbors_or_none(Matrix::new(&features, finder.extractor.width()), found.len(), console);
         let looked = found.iter().zip(places).zip(neighbors).map(|(((number, picture), place), neighbors)| {
-            let exact = place.as_ref().is_some_and(|place| place.kind != MapKind::Hint);
-            (*number, Looked { heat: place.and_then(|place| place.heat(&picture.shown)), neighbors, exact })
+            let map = place.as_ref().map(|place| place.kind);
+            (*number, Looked { heat: place.and_then(|place| place.heat(&picture.shown)), neighbors, map })
         });
         Ok(looked.collect())
     }

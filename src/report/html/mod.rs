@@ -9,7 +9,7 @@ mod thumbnail;
 
 pub use compare::{ComparisonPage, save_comparison_page};
 pub use heat::{frame, heat_map};
-pub use run::{Mistake, Mistakes, Neighbor, RunPage, save_run_page};
+pub use run::{MapKind, Mistake, Mistakes, Neighbor, RunPage, save_run_page};
 pub use scatter::save_scatter_page;
 pub use thumbnail::thumbnail;
 

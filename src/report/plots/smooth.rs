@@ -33,10 +33,11 @@ fn averaged(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
         let (upper, lower) = lines.split_at(lines.len() / 2);
         let blocks = upper.as_chunks::<6>().0.iter().zip(lower.as_chunks::<6>().0);
         for ((upper, lower), pixel) in blocks.zip(row.as_chunks_mut::<3>().0) {
-            *pixel = [0, 1, 2].map(|channel| {
+            let mean = |channel: usize| {
                 let sum = |pair: &[u8; 6]| u16::from(pair[channel]) + u16::from(pair[channel + 3]);
                 ((sum(upper) + sum(lower) + 2) / 4) as u8
-            });
+            };
+            *pixel = [mean(0), mean(1), mean(2)];
         }
     }
     pixels

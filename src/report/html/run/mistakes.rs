@@ -1,11 +1,28 @@
 //! The most confident mistakes: the images as the model saw them, where it looked, and similar training images.
 
 use super::RunPage;
+use crate::forms::shown_as_written;
 use crate::report::html::data_uri;
 use crate::report::html::markup::{Html, note};
 use crate::report::percent;
 use crate::system::shown::{Shown, agree, are, part_of};
+use serde::Serialize;
 use std::path::PathBuf;
+
+/// What a map shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MapKind {
+    /// What each patch adds to the class's logit, over the mean of all classes. Summed over all patches, with the bias, it
+    /// is that logit.
+    Evidence,
+    /// How far each patch is from the nearest one of sound parts.
+    Distance,
+    /// Attention roll-out, which follows attention alone.
+    Hint,
+}
+
+shown_as_written!(MapKind);
 
 /// The mistakes of a split that are shown.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -20,8 +37,8 @@ pub struct Mistakes {
     pub shown: Vec<Mistake>,
     /// Flaws that were found, the surest first.
     pub finds: Vec<Mistake>,
-    /// Whether heat maps show the evidence for the predicted class, and not attention.
-    pub exact: bool,
+    /// What heat maps show, where there are any.
+    pub map: Option<MapKind>,
     /// Why no heat maps are drawn, if they are not.
     pub without_heat: Option<String>,
 }
@@ -67,9 +84,12 @@ fn finds(mistakes: &Mistakes) -> Html {
     if mistakes.finds.is_empty() {
         return Html::default();
     }
-    let text = "These flaws were found, the surest first. Beside each image, from yellow to red, is what each place adds to \
-                the score of its class.";
-    [note(text), cards(&mistakes.finds, "found as")].into_iter().collect()
+    let shown = match mistakes.map {
+        Some(MapKind::Distance) => "how far each patch is from the nearest one of sound parts",
+        _ => "what each place adds to the score of its class",
+    };
+    let text = format!("These flaws were found, the surest first. Beside each image, from yellow to red, is {shown}.");
+    [note(&text), cards(&mistakes.finds, "found as")].into_iter().collect()
 }
 
 /// The wrong answers.
@@ -104,16 +124,22 @@ fn wrong(mistakes: &Mistakes) -> Html {
 fn explanation(mistakes: &Mistakes) -> Html {
     let has = |part: fn(&Mistake) -> bool| mistakes.shown.iter().any(part);
     let mut text = "Images are shown as the model sees them.".to_owned();
-    if mistakes.exact && has(|mistake| mistake.heat.is_some()) {
-        text.push_str(
-            " Beside them, from yellow to red, is what each place adds to the score of the predicted class: exactly, for the \
-             score is the sum over all places. Colours are stretched for each image.",
-        );
-    } else if has(|mistake| mistake.heat.is_some()) {
-        text.push_str(
-            " Beside them, from yellow to red, where it looked most: attention roll-out (Abnar and Zuidema 2020), stretched \
-             for each image. It follows attention alone, so it is a hint, not proof.",
-        );
+    if let Some(map) = mistakes.map.filter(|_| has(|mistake| mistake.heat.is_some())) {
+        text.push_str(" Beside them, from yellow to red, ");
+        text.push_str(match map {
+            MapKind::Evidence => {
+                "is what each place adds to the score of the predicted class: exactly, for the score is the sum over all \
+                 places. Colours are stretched for each image."
+            }
+            MapKind::Distance => {
+                "is how far each patch is from the nearest one of sound parts, beyond what is usual in the image. The score \
+                 of an image follows from its farthest patch."
+            }
+            MapKind::Hint => {
+                "is where it looked most: attention roll-out (Abnar and Zuidema 2020), stretched for each image. It follows \
+                 attention alone, so it is a hint, not proof."
+            }
+        });
     }
     if has(|mistake| !mistake.neighbors.is_empty()) {
         text.push_str(

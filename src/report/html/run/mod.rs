@@ -7,7 +7,7 @@ mod origin;
 mod scores;
 mod style;
 
-pub use mistakes::{Mistake, Mistakes, Neighbor};
+pub use mistakes::{MapKind, Mistake, Mistakes, Neighbor};
 
 use std::path::Path;
 
