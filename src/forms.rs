@@ -74,7 +74,7 @@ pub fn off_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -
     word_or::<Off, T, D>(deserializer)
 }
 
-/// What stands for no value, or a value.
+/// A value, or the word that stands for none.
 fn word_or<'de, W: Deserialize<'de>, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

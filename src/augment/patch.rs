@@ -18,7 +18,7 @@ pub(super) fn sides(
     (0..TRIES).find_map(|_| {
         let area = pixels * rng.range(area[0], area[1]);
         let ratio = rng.range(ratio[0].ln(), ratio[1].ln()).exp();
-        let sides = [area * ratio, area / ratio].map(|square| square.sqrt().round() as u32);
+        let sides = [area * ratio, area / ratio].map(|squared| squared.sqrt().round() as u32);
         fits(sides).then_some(sides)
     })
 }

@@ -28,7 +28,7 @@ impl Param {
 #[derive(Debug, Clone, Default)]
 pub struct Params(BTreeMap<String, Param>);
 
-/// Frozen ones.
+/// Collects frozen parameters.
 impl<N: Into<String>> FromIterator<(N, Tensor)> for Params {
     fn from_iter<I: IntoIterator<Item = (N, Tensor)>>(named: I) -> Self {
         Self(named.into_iter().map(|(name, tensor)| (name.into(), Param::Frozen(tensor))).collect())

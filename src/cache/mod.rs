@@ -194,7 +194,7 @@ struct Store<'a> {
     rows: &'a mut FeatureRows,
     writer: Option<PackWriter>,
     to_disk: bool,
-    /// Of the rows so far.
+    /// Where the rows so far are.
     places: Vec<RowLocation>,
 }
 

@@ -123,7 +123,7 @@ pub struct Twins {
 /// Images that are alike.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Resemblances {
-    /// The pairs, the surest first.
+    /// The pairs: from a search, the surest first; of a data set, copies first and then pairs across splits.
     pub twins: Vec<Twins>,
     /// Pairs that look alike, but no more than different images of this set do; an estimate in a large set of look-alikes.
     pub look_alikes: usize,

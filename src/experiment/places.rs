@@ -92,7 +92,7 @@ impl<'a> MaskedMaps<'a> {
             return Ok(maps);
         }
         if preprocess.geometry.resize != ResizeMode::Squash {
-            return Err(refused("letterboxed inputs have borders and cropped ones do not show all"));
+            return Err(refused("letterboxed inputs have borders and cropped ones do not show the whole image"));
         }
         if maps.finder.head.is_some() && !maps.finder.extractor.adds_up(run.readout()) {
             return Err(refused("the features of this run are not a sum over patches"));

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// A usage error.
 pub fn check_training(settings: &Settings) -> Result<()> {
     let obstacle = if settings.strategy.may_learn_words() {
-        "learnt words are compared with one input"
+        "learnt words are compared with a whole image"
     } else if augments(&settings.augment) {
         "[augment] changes whole images"
     } else if settings.train.mixes() {

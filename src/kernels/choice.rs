@@ -7,7 +7,7 @@
 //!
 //! The environment variable `VITADAPT_KERNELS=composed` turns the GPU's kernels off, to compare speed.
 
-use super::tape::{record, unrecorded};
+use super::tape::{Tape, record, unrecorded};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, DeviceLocation, Result, Tensor, Var};
 use std::collections::BTreeMap;
@@ -135,17 +135,19 @@ fn try_out<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &D
     }
     let there = operands.iter().map(|x| x.to_device(device)).collect::<Result<Vec<_>>>()?;
     let here = operands.iter().map(|x| x.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
-    let (result, kernel) = results(&there, |operands| small.kernel(operands))?;
-    let (_, composed) = results(&here, |operands| small.composed(operands))?;
-    let bound = dtypes.into_iter().chain([result]).filter_map(bound).fold(0.0, f64::max);
-    for (which, (kernel, composed)) in kernel.iter().zip(&composed).enumerate() {
-        let largest = composed.iter().fold(1.0, |largest: f64, x| largest.max(x.abs()));
-        let off = kernel.iter().zip(composed).map(|(k, c)| (k - c).abs()).fold(0.0, f64::max) / largest;
-        // A comparison that NaN fails.
-        let near = kernel.iter().all(|x| x.is_finite()) && off <= bound;
-        if !near || kernel.len() != composed.len() {
-            let what = if which == 0 { "its output".to_owned() } else { format!("gradient {which}") };
-            return Ok(Some(format!("{what} is off by {off:.1e}")));
+    for recorded in [false, true] {
+        let (result, kernel) = results(&there, recorded, |operands| small.kernel(operands))?;
+        let (_, composed) = results(&here, recorded, |operands| small.composed(operands))?;
+        let bound = dtypes.into_iter().chain([result]).filter_map(bound).fold(0.0, f64::max);
+        for (which, (kernel, composed)) in kernel.iter().zip(&composed).enumerate() {
+            let largest = composed.iter().fold(1.0, |largest: f64, x| largest.max(x.abs()));
+            let off = kernel.iter().zip(composed).map(|(k, c)| (k - c).abs()).fold(0.0, f64::max) / largest;
+            // A comparison that NaN fails.
+            let near = kernel.iter().all(|x| x.is_finite()) && off <= bound;
+            if !near || kernel.len() != composed.len() {
+                let what = if which == 0 { "its output".to_owned() } else { format!("gradient {which}") };
+                return Ok(Some(format!("{what} is off by {off:.1e}")));
+            }
         }
     }
     Ok(None)
@@ -157,18 +159,19 @@ fn wave(shape: &[usize], seed: f64) -> Result<Tensor> {
     Tensor::from_vec(values.collect::<Vec<f64>>(), shape, &Device::Cpu)
 }
 
-/// The type of the output, the output, then the gradient of each operand.
+/// The type of the output, the output, then the gradient of each operand. In an operation that is recorded, as in training,
+/// the first operand has a gradient from elsewhere too, which some kernels add to their own.
 fn results<const N: usize>(
     operands: &[Tensor],
+    recorded: bool,
     op: impl FnOnce([&Tensor; N]) -> Result<Tensor>,
 ) -> Result<(DType, Vec<Vec<f64>>)> {
     let vars = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
     let Ok(tensors) = tensors.try_into() else { candle_core::bail!("a trial needs {N} operands") };
-    // Recorded, as in training; and the first operand has a gradient from elsewhere too, which some kernels add to.
-    let (output, tape) = record(|| op(tensors))?;
+    let (output, tape) = if recorded { record(|| op(tensors))? } else { (op(tensors)?, Tape::default()) };
     let mut gradients = GradStore::default();
-    for (x, seed) in [(&output, 9.0), (tensors[0], 5.0)] {
+    for (x, seed) in [(&output, 9.0), (tensors[0], 5.0)].into_iter().take(1 + usize::from(recorded)) {
         let upstream = wave(x.dims(), seed)?.to_dtype(x.dtype())?.to_device(x.device())?;
         gradients.extend((x * upstream)?.sum_all()?.backward()?)?;
     }

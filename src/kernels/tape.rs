@@ -92,7 +92,8 @@ impl Tape {
             match node {
                 Node::Operation { operands, result, backward } => {
                     let Some(dy) = store.remove(&result) else { continue };
-                    // Of the first operand it comes back with the operation's own added, which a kernel may do.
+                    // The first operand's earlier gradient is handed to the operation, which returns the sum: a kernel may add
+                    // it on its way.
                     let before = operands.first().and_then(|x| store.remove(x));
                     for (operand, gradient) in operands.iter().zip(backward(&operands, &result, &dy, before.as_ref())?)
                     {

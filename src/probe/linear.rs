@@ -2,11 +2,15 @@
 
 use super::design::Design;
 use super::newton::{Iterate, PenalizedLoss, ScoreLoss, Solution, Stopping};
+use super::path::check_grid;
 use super::rotation::Rotation;
 use super::{LinearHead, Samples};
 use crate::error::Result;
 use crate::linalg::Matrix;
 use rayon::prelude::*;
+
+/// Beyond, f32 features cannot tell C from no regularisation.
+const MOST_C: f64 = 1e10;
 
 /// A linear classifier at one C.
 #[derive(Debug, Clone)]
@@ -39,6 +43,7 @@ pub(super) fn path<L: ScoreLoss>(
     stopping: Stopping,
     each: &mut dyn FnMut(LinearFit) -> Result<()>,
 ) -> Result<()> {
+    check_grid(grid, MOST_C)?;
     let outputs = losses.iter().map(ScoreLoss::outputs).max().unwrap_or(0);
     let features = SolverFeatures::new(samples.features(), free_intercept, outputs)?;
     let weights = total_weights(samples);

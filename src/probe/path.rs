@@ -2,6 +2,7 @@
 
 use super::Samples;
 use super::head::first_largest;
+use crate::error::{Error, Result};
 
 /// What the settings are scored on.
 #[derive(Debug, Clone)]
@@ -13,12 +14,14 @@ pub enum ValidationSamples<'a> {
 }
 
 impl ValidationSamples<'_> {
-    /// The number of divisions.
-    pub(super) fn count(&self) -> usize {
-        match self {
-            Self::HeldOut(_) => 1,
-            Self::Folds(fold_of) => fold_of.iter().max().map_or(0, |&last| last + 1),
+    /// The number of divisions of these training samples.
+    pub(super) fn count(&self, train: &Samples<'_>) -> Result<usize> {
+        let Self::Folds(fold_of) = self else { return Ok(1) };
+        let folds = fold_of.iter().max().map_or(0, |&last| last + 1);
+        if fold_of.len() == train.len() && folds > 1 && (0..folds).all(|fold| fold_of.contains(&fold)) {
+            return Ok(folds);
         }
+        Err(Error::usage(format!("{folds} folds of {} samples do not fit {}", fold_of.len(), train.len())))
     }
 
     /// The samples to fit on and those held out.
@@ -36,6 +39,16 @@ impl ValidationSamples<'_> {
             }
         }
     }
+}
+
+/// Refuses a grid that nothing can be chosen from.
+pub(super) fn check_grid(grid: &[f64], most: f64) -> Result<()> {
+    let ascending = grid.windows(2).all(|pair| pair[0] < pair[1]);
+    if !grid.is_empty() && ascending && grid.iter().all(|&setting| setting > 0.0 && setting <= most) {
+        return Ok(());
+    }
+    let hint = format!("give ascending numbers above 0, of which the last is at most {most:e}");
+    Err(Error::usage_hint(format!("nothing can be chosen from {grid:?}"), hint))
 }
 
 /// One setting on one division.

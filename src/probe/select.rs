@@ -6,7 +6,7 @@
 
 use super::head::{accuracy, argmax_rows};
 use super::knn::{Knn, knn_path, vote_logits};
-use super::path::{Score, Scored, Selection, ValidationSamples};
+use super::path::{Score, Scored, Selection, ValidationSamples, check_grid};
 use super::{LinearFit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
 use crate::config::ProbeMethod;
 use crate::error::{Error, Result};
@@ -62,7 +62,8 @@ impl ProbeSpec {
     /// and their total.
     ///
     /// # Errors
-    /// A data error for samples no probe can be fitted on; a usage error when widths do not fit.
+    /// A data error for samples no probe can be fitted on; a usage error for a grid to choose nothing from, or when folds or
+    /// widths do not fit.
     pub fn select(
         &self,
         train: &Samples<'_>,
@@ -70,8 +71,9 @@ impl ProbeSpec {
         grid: &[f64],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Selection> {
+        check_grid(grid, f64::MAX)?;
         let mut scored = vec![Scored::default(); grid.len()];
-        let folds = validation.count();
+        let folds = validation.count(train)?;
         let mut done = 0;
         for fold in 0..folds {
             let mut storage = (Vec::new(), Vec::new());
@@ -92,7 +94,8 @@ impl ProbeSpec {
     /// As [`Self::select`].
     pub fn fit(&self, samples: &Samples<'_>, setting: f64) -> Result<FittedProbe> {
         if self.method == ProbeMethod::Knn {
-            return Ok(FittedProbe::Knn(Knn { k: samples.len().min(setting as usize) }));
+            check_grid(&[setting], f64::MAX)?;
+            return Ok(FittedProbe::Knn(Knn { k: (setting as usize).clamp(1, samples.len().max(1)) }));
         }
         let mut fitted = None;
         self.fits(samples, &[setting], &mut |fit| {
@@ -173,6 +176,29 @@ mod tests {
         let row =
             |&label: &usize| [(label as f64 + 0.3 * stream.normal()) as f32 + 5.0, 100.0 * stream.normal() as f32];
         (labels.iter().flat_map(row).collect(), labels)
+    }
+
+    #[test]
+    fn grids_and_folds_must_fit() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let (train, labels) = values(8, 0);
+        let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
+        let refused = |folds: &[usize], method, grid: &[f64]| {
+            let validation = ValidationSamples::Folds(folds);
+            ProbeSpec::new(method).select(&train, &validation, grid, &mut |_, _| ()).unwrap_err().to_string()
+        };
+        let halves = [0, 0, 1, 1, 0, 0, 1, 1];
+        for (folds, said) in [(&[0, 1][..], "2 samples"), (&[0; 8], "1 folds"), (&[0, 0, 2, 2, 0, 0, 2, 2], "3 folds")]
+        {
+            assert!(refused(folds, ProbeMethod::Logistic, &[1.0]).contains(said), "{said}");
+        }
+        for method in [ProbeMethod::Logistic, ProbeMethod::Svm, ProbeMethod::Knn] {
+            for grid in [&[][..], &[0.0], &[f64::NAN], &[1.0, 1.0], &[f64::INFINITY]] {
+                assert!(refused(&halves, method, grid).contains("nothing can be chosen from"), "{method} {grid:?}");
+            }
+            assert!(ProbeSpec::new(method).fit(&train, 0.0).is_err());
+        }
+        assert!(refused(&halves, ProbeMethod::Svm, &[1e11]).contains("nothing can be chosen from"));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::Samples;
 use super::head::{LinearHead, first_largest};
 use super::path::{Score, Scored, Selection, SettingScore, ValidationSamples};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use rayon::prelude::*;
 
@@ -55,7 +55,7 @@ impl Tip {
     /// training images are scored without their own vote.
     ///
     /// # Errors
-    /// A usage error when widths do not fit.
+    /// A usage error when the grid is empty, or when folds or widths do not fit.
     pub fn select(
         texts: &LinearHead,
         train: &Samples<'_>,
@@ -64,7 +64,10 @@ impl Tip {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Selection, Self)> {
         let mut cells = vec![Scored::default(); grid.alphas.len() * grid.betas.len()];
-        let folds = validation.count();
+        if cells.is_empty() {
+            return Err(Error::usage_hint("there is no value to try", "give at least one α and one β"));
+        }
+        let folds = validation.count(train)?;
         for fold in 0..folds {
             let mut storage = (Vec::new(), Vec::new());
             let (cache, held_out) = validation.split(train, fold, &mut storage);
@@ -178,6 +181,16 @@ mod tests {
 
     fn names() -> [String; 2] {
         ["a".to_owned(), "b".to_owned()]
+    }
+
+    #[test]
+    fn an_empty_grid_is_refused() {
+        let names = names();
+        let (train, labels) = circle(8, 0);
+        let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
+        let grid = TipGrid { alphas: Vec::new(), ..grid() };
+        let refused = Tip::select(&texts(), &train, &ValidationSamples::HeldOut(&train), &grid, &mut |_, _| ());
+        assert!(refused.unwrap_err().to_string().contains("no value to try"));
     }
 
     /// Unit vectors at an angle around 0.2 or 0.9, by class.

@@ -35,7 +35,7 @@ fn siglip(text: &str, tokenizer_config: &Value) -> String {
 fn basic(text: &str) -> String {
     let mut letters = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_compatible(c) {
+        if is_compatibility_form(c) {
             letters.extend(std::iter::once(c).nfkc());
         } else {
             letters.push(c);
@@ -54,7 +54,7 @@ fn straight(c: char) -> char {
 }
 
 /// Ligatures, full-width letters and half-width Japanese.
-fn is_compatible(c: char) -> bool {
+fn is_compatibility_form(c: char) -> bool {
     matches!(c, '\u{132}' | '\u{133}' | '\u{149}' | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' | '\u{fb00}'..='\u{fb06}')
         || matches!(c, '\u{3000}' | '\u{ff01}'..='\u{ffef}')
 }

@@ -13,6 +13,8 @@ use crate::strategy::Plan;
 use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+#[cfg(feature = "cuda")]
+use std::ops::Range;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -97,9 +99,8 @@ impl AdamW {
         };
         let updates = trained.into_iter().map(update).collect::<Result<Vec<_>>>()?;
         #[cfg(feature = "cuda")]
-        if let Some((op, operands)) = updates.first()
-            && operands[0].device().is_cuda()
-            && has_kernel(op, operands.each_ref())
+        if updates.first().is_some_and(|(_, [weights, ..])| weights.device().is_cuda())
+            && updates.iter().all(|(op, operands)| has_kernel(op, operands.each_ref()))
         {
             return optimizer::adamw(
                 updates.iter().map(|(op, operands)| (operands.each_ref(), op.rule.of_parameter())),
@@ -228,7 +229,17 @@ impl Fusible<3> for Update {
         self.prepare(moments)?;
         #[cfg(feature = "cuda")]
         if weights.device().is_cuda() {
-            optimizer::adamw([([weights, moments, &gradient.contiguous()?], self.rule.of_parameter())], SHARED)?;
+            // Only a trial: otherwise all parameters are updated at once, so here too it is more than one.
+            let all = [weights.detach().flatten_all()?, moments.detach().flatten_from(1)?, gradient.flatten_all()?];
+            let part = |range: Range<usize>| -> Result<[Tensor; 3]> {
+                let of = |x: &Tensor, dim| x.narrow(dim, range.start, range.len())?.contiguous();
+                Ok([of(&all[0], 0)?, of(&all[1], 1)?, of(&all[2], 0)?])
+            };
+            let parts = optimizer::trial_parts(gradient.elem_count()).map(part);
+            let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
+            optimizer::adamw(parts.iter().map(|part| (part.each_ref(), self.rule.of_parameter())), SHARED)?;
+            let moved: Vec<&Tensor> = parts.iter().map(|[_, moments, _]| moments).collect();
+            moments.slice_set(&Tensor::cat(&moved, 1)?.reshape(moments.shape())?, 0, 0)?;
             return self.outcome(weights, moments);
         }
         moments.inplace_op2(&gradient.contiguous()?, &OnePass { weights, rule: self.rule })?;
@@ -248,7 +259,7 @@ impl Fusible<3> for Update {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {
-        let shape = vec![5, 500];
+        let shape = vec![5, 900];
         (
             Self { rule: Rule::new(3, 0.1, 0.1, 0.5), trial: true },
             [shape.clone(), [vec![2], shape.clone()].concat(), shape],
@@ -313,7 +324,7 @@ mod tests {
             run(drawn.each_ref()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         let (kernel, composed) = (outcome(&|x| op.kernel(x)), outcome(&|x| op.composed(x)));
-        assert_eq!(kernel.len(), 3 * 2500);
+        assert_eq!(kernel.len(), 3 * 4500);
         for (kernel, composed) in kernel.iter().zip(&composed) {
             assert!((kernel - composed).abs() < 1e-5, "{kernel} and {composed}");
         }

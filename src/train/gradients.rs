@@ -99,7 +99,7 @@ impl Gradients {
     fn unread_squares(&self) -> Result<Tensor> {
         let tensors = self.tensors.values().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
         #[cfg(feature = "cuda")]
-        if tensors.first().is_some_and(|first| has_kernel(&SquareSum, [first])) {
+        if tensors.iter().all(|x| has_kernel(&SquareSum, [x])) {
             return optimizer::square_sums(&tensors);
         }
         Tensor::cat(&tensors.iter().map(|x| SquareSum.composed([x])).collect::<Result<Vec<_>>>()?, 0)
@@ -165,7 +165,10 @@ impl Fusible<1> for SquareSum {
     fn kernel(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
-            return optimizer::square_sums(&[x.contiguous()?])?.sum_keepdim(0);
+            // Only a trial: otherwise it is the squares of all gradients at once.
+            let x = x.detach().flatten_all()?;
+            let parts = optimizer::trial_parts(x.elem_count()).map(|part| x.narrow(0, part.start, part.len()));
+            return optimizer::square_sums(&parts.into_iter().collect::<Result<Vec<_>>>()?)?.sum_keepdim(0);
         }
         self.composed([x])
     }

@@ -57,17 +57,28 @@ pub struct Embedding {
     pub warnings: Vec<String>,
 }
 
+/// Refuses settings that the configuration would refuse too.
+fn check(settings: &TsneSettings) -> Result<()> {
+    let rate = settings.learning_rate.unwrap_or(1.0);
+    if settings.perplexity >= 1.0 && rate > 0.0 && rate.is_finite() {
+        return Ok(());
+    }
+    let message = format!("tsne.perplexity = {} or tsne.learning_rate = {rate} is out of range", settings.perplexity);
+    Err(Error::usage_hint(message, "a perplexity from 1, usually 5 to 50, and a learning rate above 0"))
+}
+
 /// The map of `features`, one row per point. `seed` names the random start of points that have none of their own. `observer` is
 /// told of the progress and may end the descent.
 ///
 /// # Errors
-/// When there are no points, a feature is not finite, or the descent diverges.
+/// When a setting is out of range, there are no points, a feature is not finite, or the descent diverges.
 pub fn embed(
     features: Matrix<'_>,
     settings: &TsneSettings,
     seed: u64,
     observer: &mut DescentObserver<'_>,
 ) -> Result<Embedding> {
+    check(settings)?;
     features.check_finite(|i| format!("point {i}"))?;
     let n = features.rows();
     if n == 0 {

@@ -250,6 +250,13 @@ fn duplicates_get_positions_of_their_own() {
 #[test]
 fn what_cannot_be_mapped_is_refused() {
     let values: Vec<f32> = (0..30).map(|i| i as f32).collect();
+    for settings in [
+        TsneSettings { perplexity: 0.0, ..USUAL },
+        TsneSettings { perplexity: f64::NAN, ..USUAL },
+        TsneSettings { learning_rate: Some(0.0), ..USUAL },
+    ] {
+        assert!(map(&values, 3, &settings).unwrap_err().to_string().contains("out of range"));
+    }
     let mut broken = values.clone();
     broken[7] = f32::NAN;
     assert!(map(&broken, 3, &USUAL).unwrap_err().to_string().contains("point 2"));

@@ -5,7 +5,7 @@ use serde_json::json;
 use vitadapt::config::{self, InspectionSettings};
 use vitadapt::features::EvidenceGrid;
 use vitadapt::metrics::{Evaluation, Robustness, Rules, Scores, evaluate};
-use vitadapt::report::html::{Mistake, Mistakes, Neighbor, RunPage, heat_map, thumbnail};
+use vitadapt::report::html::{MapKind, Mistake, Mistakes, Neighbor, RunPage, heat_map, thumbnail};
 use vitadapt::train::progress::EpochRecord;
 
 pub const HOSTILE: &str = "</script><b onclick=\"alert('1')\">&\u{2028}\u{202e}日本 <!--";
@@ -71,6 +71,7 @@ fn mistakes(classes: &[String], n: usize) -> Mistakes {
         wrong: n + 4,
         total: 90,
         shown: (0..n).map(mistake).collect(),
+        map: Some(MapKind::Hint),
         ..Mistakes::default()
     }
 }

@@ -36,7 +36,7 @@ fn a_zero_shot_run_is_a_run() {
 }
 
 #[test]
-fn another_resize_than_the_librarys_is_pointed_out() {
+fn a_resize_other_than_the_librarys_is_pointed_out() {
     let workspace = Workspace::with_text_models();
     let said = |extra: &[&str]| {
         let output = workspace.command(&args(extra)).output().unwrap();

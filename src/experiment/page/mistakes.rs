@@ -175,8 +175,9 @@ impl PageInputs<'_> {
         };
         let neighbors = self.neighbors_or_none(Matrix::new(&features, finder.extractor.width()), found.len(), console);
         let looked = found.iter().zip(places).zip(neighbors).map(|(((number, picture), place), neighbors)| {
-            let map = place.as_ref().map(|place| place.kind);
-            (*number, Looked { heat: place.and_then(|place| place.heat(&picture.shown)), neighbors, map })
+            let drawn = place.and_then(|place| Some((place.heat(&picture.shown)?, place.kind)));
+            let (heat, map) = drawn.unzip();
+            (*number, Looked { heat, neighbors, map })
         });
         Ok(looked.collect())
     }

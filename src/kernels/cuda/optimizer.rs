@@ -5,6 +5,7 @@ use super::{Argument, Grid, Module, Output, erased, launch, ptx};
 use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::{CudaDevice, DType, Result, Storage, Tensor, bail};
+use std::ops::Range;
 
 const ADAMW: Module = Module { name: "adamw", ptx: ptx::ADAMW };
 const REDUCE: Module = Module { name: "reduce", ptx: ptx::REDUCE };
@@ -34,7 +35,7 @@ pub fn adamw<'a>(parameters: impl IntoIterator<Item = ([&'a Tensor; 3], [f32; 4]
 /// Sums of the squares of contiguous tensors in f32, several for a large one: (n), f32.
 ///
 /// # Errors
-/// When a tensor is of another type or device.
+/// When a tensor is of another type, or not on a GPU.
 pub fn square_sums(tensors: &[Tensor]) -> Result<Tensor> {
     let mut table = Table::default();
     for tensor in tensors {
@@ -44,6 +45,12 @@ pub fn square_sums(tensors: &[Tensor]) -> Result<Tensor> {
     let mut sums = Output::new(device, DType::F32, table.blocks)?;
     table.launch(REDUCE, "square_sums", Some(sums.write()?), &[])?;
     Ok(sums.tensor(&table.blocks.into()))
+}
+
+/// How a trial cuts so many values into tensors: of more than a block and of less, where four divide them and where not.
+pub fn trial_parts(count: usize) -> [Range<usize>; 3] {
+    let first = BLOCK_VALUES + 4;
+    [0..first, first..first + 1, first + 1..count]
 }
 
 /// What a launch over many tensors reads them by: a row of whole words for each, as the kernel's file declares it.

@@ -1,4 +1,4 @@
-// Sums of squares without atomics: each block leaves the sum of its values, and who reads the sums adds them up.
+// Sums of squares without atomics: each block leaves the sum of its values, and whoever reads the sums adds them up.
 #include "tensors.cuh"
 
 constexpr unsigned REDUCE_WARPS = 8;

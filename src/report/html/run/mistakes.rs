@@ -85,7 +85,9 @@ fn finds(mistakes: &Mistakes) -> Html {
         return Html::default();
     }
     let shown = match mistakes.map {
-        Some(MapKind::Distance) => "how far each patch is from the nearest one of sound parts",
+        Some(MapKind::Distance) => {
+            "how far each patch is from the nearest one of sound parts, beyond what is usual in the image"
+        }
         _ => "what each place adds to the score of its class",
     };
     let text = format!("These flaws were found, the surest first. Beside each image, from yellow to red, is {shown}.");
@@ -187,4 +189,25 @@ fn neighbor(neighbor: &Neighbor, truth: &str) -> Html {
 fn picture(file: &[u8], described: &str) -> Option<Html> {
     let address = data_uri(file)?;
     Some(Html::markup(format!("<img src=\"{address}\" alt=\"{}\" loading=\"lazy\">", Html::text(described))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_map_is_explained() {
+        for (map, said) in [
+            (MapKind::Evidence, "the score is the sum over all places"),
+            (MapKind::Distance, "beyond what is usual in the image"),
+            (MapKind::Hint, "attention roll-out"),
+        ] {
+            let shown = vec![Mistake { heat: Some(Vec::new()), ..Mistake::default() }];
+            let mistakes = Mistakes { shown, map: Some(map), ..Mistakes::default() };
+            let text = explanation(&mistakes).to_string();
+            assert!(text.contains("from yellow to red") && text.contains(said), "{text}");
+            let bare = Mistakes { shown: vec![Mistake::default()], ..mistakes };
+            assert!(!explanation(&bare).to_string().contains("from yellow to red"), "no map, no colours");
+        }
+    }
 }
