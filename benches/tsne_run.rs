@@ -8,7 +8,7 @@
 use safetensors::SafeTensors;
 use std::ops::ControlFlow;
 use std::time::Instant;
-use vitadapt::config::{FeatureChoice, TsneMethod, TsneSettings};
+use vitadapt::config;
 use vitadapt::linalg::Matrix;
 use vitadapt::rng::{Purpose, Stream};
 use vitadapt::tsne::embed;
@@ -18,14 +18,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let (values, cols) = arguments.first().map_or_else(|| clusters(2000, 768), |path| read(path));
     let features = Matrix::new(&values, cols);
-    let settings = TsneSettings {
-        features: FeatureChoice::Pool,
-        blocks: 1,
-        perplexity: 30.0,
-        iterations: 1000,
-        learning_rate: None,
-        method: TsneMethod::Auto,
-    };
+    let settings = config::load(None, &["data.root=images".into()]).unwrap().tsne;
     let started = Instant::now();
     let found = embed(features, &settings, 0, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
     let seconds = started.elapsed().as_secs_f64();

@@ -73,36 +73,21 @@ pub trait Operation<const N: usize>: Clone + Send + Sync + 'static {
         Ok((self.cuda_forward(operands)?, None))
     }
 
-    /// [`Operation::cuda_backward`] with what [`Operation::cuda_forward_saving`] has saved; an operation that saves has this
-    /// one in its place.
+    /// [`Operation::cuda_backward`] with what [`Operation::cuda_forward_saving`] has saved, and the gradient that the first
+    /// operand has `before`, which is added to its own. An operation that uses either has this one in its place.
     ///
     /// # Errors
     /// As of [`Operation::cuda_backward`].
     #[cfg(feature = "cuda")]
-    fn cuda_backward_by(
+    fn cuda_backward_with(
         &self,
         operands: [&Tensor; N],
         y: &Tensor,
         dy: &Tensor,
         _saved: Option<&Tensor>,
-    ) -> Result<[Option<Tensor>; N]> {
-        self.cuda_backward(operands, y, dy)
-    }
-
-    /// [`Operation::cuda_backward_by`], where the gradient that the first operand has already is added to its own.
-    ///
-    /// # Errors
-    /// As of [`Operation::cuda_backward`].
-    #[cfg(feature = "cuda")]
-    fn cuda_backward_onto(
-        &self,
-        operands: [&Tensor; N],
-        y: &Tensor,
-        dy: &Tensor,
-        saved: Option<&Tensor>,
         before: Option<&Tensor>,
     ) -> Result<[Option<Tensor>; N]> {
-        let mut gradients = self.cuda_backward_by(operands, y, dy, saved)?;
+        let mut gradients = self.cuda_backward(operands, y, dy)?;
         gradients[0] = tape::sum(gradients[0].take(), before)?;
         Ok(gradients)
     }
@@ -236,7 +221,7 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
         let tensors = exactly::<_, N>(operands)?;
         #[cfg(feature = "cuda")]
         if y.device().is_cuda() {
-            return self.op.cuda_backward_onto(tensors, y, dy, self.saved.as_ref().and_then(OnceLock::get), before);
+            return self.op.cuda_backward_with(tensors, y, dy, self.saved.as_ref().and_then(OnceLock::get), before);
         }
         let wanted = tensors.map(Tensor::track_op);
         let gradients = read_all(&[operands, &[y, dy]].concat(), |values| match values {

@@ -115,7 +115,7 @@ impl Tape {
 }
 
 /// The sum of those gradients that there are, in the type of the earlier one.
-pub(super) fn sum(gradient: Option<Tensor>, before: Option<&Tensor>) -> Result<Option<Tensor>> {
+pub(crate) fn sum(gradient: Option<Tensor>, before: Option<&Tensor>) -> Result<Option<Tensor>> {
     match (gradient, before) {
         (Some(gradient), Some(before)) => Ok(Some((before + gradient.to_dtype(before.dtype())?)?)),
         (gradient, before) => Ok(gradient.or_else(|| before.cloned())),

@@ -1,10 +1,10 @@
 //! Multi-head softmax attention on plain slices.
 
 use super::softmax::{softmax, softmax_row, softmax_rows_backward};
-#[cfg(feature = "cuda")]
-use crate::kernels::cuda;
 use crate::kernels::gemm::{Mat, matmul};
 use crate::kernels::{Operation, buffer::Buffer, simd};
+#[cfg(feature = "cuda")]
+use crate::kernels::{cuda, tape};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{D, Result, Shape, Tensor};
@@ -322,14 +322,15 @@ impl Operation<1> for AttentionKernel {
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_backward_by(
+    fn cuda_backward_with(
         &self,
         [qkv]: [&Tensor; 1],
         y: &Tensor,
         dy: &Tensor,
         log_sums: Option<&Tensor>,
+        before: Option<&Tensor>,
     ) -> Result<[Option<Tensor>; 1]> {
-        Ok([Some(self.on_cuda().backward(qkv, y, dy, log_sums)?)])
+        Ok([tape::sum(Some(self.on_cuda().backward(qkv, y, dy, log_sums)?), before)?])
     }
 
     fn composed(&self, [qkv]: [&Tensor; 1]) -> Result<Tensor> {

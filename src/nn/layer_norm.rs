@@ -153,7 +153,7 @@ impl Operation<3> for Normalize {
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_backward_onto(
+    fn cuda_backward_with(
         &self,
         operands: [&Tensor; 3],
         _y: &Tensor,

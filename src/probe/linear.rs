@@ -2,15 +2,14 @@
 
 use super::design::Design;
 use super::newton::{Iterate, PenalizedLoss, ScoreLoss, Solution, Stopping};
-use super::path::check_grid;
 use super::rotation::Rotation;
 use super::{LinearHead, Samples};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use rayon::prelude::*;
 
-/// Beyond, f32 features cannot tell C from no regularisation.
-const MOST_C: f64 = 1e10;
+/// The values of C that f32 features can tell apart from none and from infinite regularisation.
+const C_RANGE: std::ops::RangeInclusive<f64> = 1e-10..=1e10;
 
 /// A linear classifier at one C.
 #[derive(Debug, Clone)]
@@ -43,7 +42,11 @@ pub(super) fn path<L: ScoreLoss>(
     stopping: Stopping,
     each: &mut dyn FnMut(LinearFit) -> Result<()>,
 ) -> Result<()> {
-    check_grid(grid, MOST_C)?;
+    let ascending = grid.windows(2).all(|pair| pair[0] < pair[1]);
+    if grid.is_empty() || !ascending || !grid.iter().all(|c| C_RANGE.contains(c)) {
+        let hint = format!("give ascending numbers between {:e} and {:e}", C_RANGE.start(), C_RANGE.end());
+        return Err(Error::usage_hint(format!("{grid:?} are no values of C to try"), hint));
+    }
     let outputs = losses.iter().map(ScoreLoss::outputs).max().unwrap_or(0);
     let features = SolverFeatures::new(samples.features(), free_intercept, outputs)?;
     let weights = total_weights(samples);
@@ -181,7 +184,7 @@ mod tests {
             let labels: Vec<usize> = (0..40).map(|i| i / each).collect();
             let mut weights = vec![1.0; classes];
             weights[0] = 2.0;
-            let weighted = Samples::new(Matrix::new(&values, 5), &labels, &names).unwrap().weighted(weights);
+            let weighted = Samples::new(Matrix::new(&values, 5), &labels, &names).unwrap().weighted(weights).unwrap();
             let twice: Vec<f32> = values.iter().chain(&values[..each * 5]).copied().collect();
             let labels: Vec<usize> = labels.iter().chain(&labels[..each]).copied().collect();
             let repeated = Samples::new(Matrix::new(&twice, 5), &labels, &names).unwrap();

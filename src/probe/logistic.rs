@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Fits at each C of an ascending grid, each from the solution before, and hands the fits to `each` in turn.
 ///
 /// # Errors
-/// A data error when fewer than two classes or not all have samples.
+/// A data error when fewer than two classes or not all have samples; a usage error for a C out of range.
 pub fn logistic_path(
     samples: &Samples<'_>,
     grid: &[f64],

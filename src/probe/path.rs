@@ -41,16 +41,6 @@ impl ValidationSamples<'_> {
     }
 }
 
-/// Refuses a grid that nothing can be chosen from.
-pub(super) fn check_grid(grid: &[f64], most: f64) -> Result<()> {
-    let ascending = grid.windows(2).all(|pair| pair[0] < pair[1]);
-    if !grid.is_empty() && ascending && grid.iter().all(|&setting| setting > 0.0 && setting <= most) {
-        return Ok(());
-    }
-    let hint = format!("give ascending numbers above 0, of which the last is at most {most:e}");
-    Err(Error::usage_hint(format!("nothing can be chosen from {grid:?}"), hint))
-}
-
 /// One setting on one division.
 pub(super) struct Score {
     /// Accuracy on the samples of the fit.

@@ -1,6 +1,6 @@
 //! What a probe is fitted on, checked once so that no solver has to.
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Error, Result};
 use crate::linalg::Matrix;
 
 /// Feature vectors with their classes and the weights of these.
@@ -33,10 +33,17 @@ impl<'a> Samples<'a> {
         Ok(Self { features, labels: labels.to_vec(), names, class_weights: vec![1.0; names.len()] })
     }
 
-    /// With other weights of the classes (K), finite and above 0.
-    #[must_use]
-    pub fn weighted(self, class_weights: Vec<f64>) -> Self {
-        Self { class_weights, ..self }
+    /// With other weights of the classes (K).
+    ///
+    /// # Errors
+    /// A usage error when their number is wrong or one is not a finite positive number.
+    pub fn weighted(self, class_weights: Vec<f64>) -> Result<Self> {
+        let sound = class_weights.iter().all(|weight| weight.is_finite() && *weight > 0.0);
+        if sound && class_weights.len() == self.classes() {
+            return Ok(Self { class_weights, ..self });
+        }
+        let message = format!("{class_weights:?} are no weights of {} classes", self.classes());
+        Err(Error::usage_hint(message, "a finite number above 0 for each"))
     }
 
     /// With scikit-learn's "balanced" weights: n over K times the samples of the class, which make every class count alike; 1
@@ -45,8 +52,7 @@ impl<'a> Samples<'a> {
     pub fn balanced(self) -> Self {
         let all = self.len() as f64;
         let weight = |count: usize| if count == 0 { 1.0 } else { all / (self.classes() * count) as f64 };
-        let weights = self.counts().into_iter().map(weight).collect();
-        self.weighted(weights)
+        Self { class_weights: self.counts().into_iter().map(weight).collect(), ..self }
     }
 
     /// The feature vectors (n, d).
@@ -161,9 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn balanced_weights_are_scikit_learns() {
+    fn weights_are_checked_and_balanced_ones_are_scikit_learns() {
         let (values, names) = ([1f32, 2.0, 3.0, 4.0], names(3));
         let samples = Samples::new(Matrix::new(&values, 1), &[0, 0, 0, 1], &names).unwrap();
+        for weights in [vec![1.0; 2], vec![1.0, -1.0, 1.0], vec![1.0, f64::NAN, 1.0]] {
+            assert!(samples.clone().weighted(weights).is_err());
+        }
         assert_eq!(samples.balanced().class_weights(), [4.0 / 9.0, 4.0 / 3.0, 1.0]);
     }
 }

@@ -6,7 +6,7 @@
 
 use super::head::{accuracy, argmax_rows};
 use super::knn::{Knn, knn_path, vote_logits};
-use super::path::{Score, Scored, Selection, ValidationSamples, check_grid};
+use super::path::{Score, Scored, Selection, ValidationSamples};
 use super::{LinearFit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
 use crate::config::ProbeMethod;
 use crate::error::{Error, Result};
@@ -62,8 +62,8 @@ impl ProbeSpec {
     /// and their total.
     ///
     /// # Errors
-    /// A data error for samples no probe can be fitted on; a usage error for a grid to choose nothing from, or when folds or
-    /// widths do not fit.
+    /// A data error for samples no probe can be fitted on; a usage error for settings out of range, or when folds or widths do
+    /// not fit.
     pub fn select(
         &self,
         train: &Samples<'_>,
@@ -71,7 +71,9 @@ impl ProbeSpec {
         grid: &[f64],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Selection> {
-        check_grid(grid, f64::MAX)?;
+        if grid.is_empty() {
+            return Err(Error::usage_hint("there is no value to try", "give at least one"));
+        }
         let mut scored = vec![Scored::default(); grid.len()];
         let folds = validation.count(train)?;
         let mut done = 0;
@@ -94,8 +96,7 @@ impl ProbeSpec {
     /// As [`Self::select`].
     pub fn fit(&self, samples: &Samples<'_>, setting: f64) -> Result<FittedProbe> {
         if self.method == ProbeMethod::Knn {
-            check_grid(&[setting], f64::MAX)?;
-            return Ok(FittedProbe::Knn(Knn { k: (setting as usize).clamp(1, samples.len().max(1)) }));
+            return Ok(FittedProbe::Knn(Knn { k: neighbors(setting)?.min(samples.len()) }));
         }
         let mut fitted = None;
         self.fits(samples, &[setting], &mut |fit| {
@@ -114,7 +115,7 @@ impl ProbeSpec {
         each: &mut dyn FnMut(Score) -> Result<()>,
     ) -> Result<()> {
         if self.method == ProbeMethod::Knn {
-            let grid: Vec<usize> = grid.iter().map(|&setting| setting as usize).collect();
+            let grid = grid.iter().map(|&setting| neighbors(setting)).collect::<Result<Vec<usize>>>()?;
             return knn_path(train, held_out, &grid, &mut |score| {
                 let ranked = self.ranked(&vote_logits(&score.shares), held_out)?;
                 each(Score::of_votes(score.train, score.held_out, ranked))
@@ -162,6 +163,13 @@ impl ProbeSpec {
     }
 }
 
+fn neighbors(setting: f64) -> Result<usize> {
+    if setting >= 1.0 && setting.fract() == 0.0 && setting < 1e9 {
+        return Ok(setting as usize);
+    }
+    Err(Error::usage_hint(format!("{setting} is not a number of neighbours"), "a whole number from 1"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,13 +200,16 @@ mod tests {
         {
             assert!(refused(folds, ProbeMethod::Logistic, &[1.0]).contains(said), "{said}");
         }
-        for method in [ProbeMethod::Logistic, ProbeMethod::Svm, ProbeMethod::Knn] {
-            for grid in [&[][..], &[0.0], &[f64::NAN], &[1.0, 1.0], &[f64::INFINITY]] {
-                assert!(refused(&halves, method, grid).contains("nothing can be chosen from"), "{method} {grid:?}");
+        for method in [ProbeMethod::Logistic, ProbeMethod::Svm] {
+            for grid in [&[0.0][..], &[f64::NAN], &[1.0, 1.0], &[1e11]] {
+                assert!(refused(&halves, method, grid).contains("no values of C"), "{method} {grid:?}");
             }
-            assert!(ProbeSpec::new(method).fit(&train, 0.0).is_err());
         }
-        assert!(refused(&halves, ProbeMethod::Svm, &[1e11]).contains("nothing can be chosen from"));
+        for k in [0.0, 1.5, f64::NAN] {
+            assert!(refused(&halves, ProbeMethod::Knn, &[k]).contains("not a number of neighbours"), "{k}");
+            assert!(ProbeSpec::new(ProbeMethod::Knn).fit(&train, k).is_err(), "{k}");
+        }
+        assert!(refused(&halves, ProbeMethod::Knn, &[]).contains("no value to try"));
     }
 
     #[test]

@@ -59,12 +59,16 @@ pub struct Embedding {
 
 /// Refuses settings that the configuration would refuse too.
 fn check(settings: &TsneSettings) -> Result<()> {
-    let rate = settings.learning_rate.unwrap_or(1.0);
-    if settings.perplexity >= 1.0 && rate > 0.0 && rate.is_finite() {
-        return Ok(());
+    let refuse = |key, value: f64, hint| Err(Error::usage_hint(format!("tsne.{key} is {value}"), hint));
+    if !settings.perplexity.is_finite() || settings.perplexity < 1.0 {
+        return refuse("perplexity", settings.perplexity, "give a number from 1, usually 5 to 50");
     }
-    let message = format!("tsne.perplexity = {} or tsne.learning_rate = {rate} is out of range", settings.perplexity);
-    Err(Error::usage_hint(message, "a perplexity from 1, usually 5 to 50, and a learning rate above 0"))
+    match settings.learning_rate {
+        Some(rate) if !rate.is_finite() || rate <= 0.0 => {
+            refuse("learning_rate", rate, "give a positive number, or leave it out")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The map of `features`, one row per point. `seed` names the random start of points that have none of their own. `observer` is

@@ -3,7 +3,7 @@
 use super::gradient::attraction;
 use super::quality::{map_silhouettes, neighborhoods, silhouettes};
 use super::*;
-use crate::config::FeatureChoice;
+use crate::config;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -50,14 +50,9 @@ fn affinities(points: Matrix<'_>, k: usize, perplexity: f64) -> Affinities {
 }
 
 /// The defaults.
-const USUAL: TsneSettings = TsneSettings {
-    features: FeatureChoice::Pool,
-    blocks: 1,
-    perplexity: 30.0,
-    iterations: 1000,
-    learning_rate: None,
-    method: TsneMethod::Auto,
-};
+fn usual() -> TsneSettings {
+    config::load(None, &["data.root=images".into()]).unwrap().tsne
+}
 
 fn map(values: &[f32], cols: usize, settings: &TsneSettings) -> Result<Embedding> {
     embed(Matrix::new(values, cols), settings, 0, &mut |_, _, _| ControlFlow::Continue(()))
@@ -170,7 +165,7 @@ fn the_map_is_as_good_as_scikit_learns() {
     let reference = reference();
     // With so few points the grid ends in a slightly worse minimum; `Auto` does not use it here.
     for (method, bound) in [(TsneMethod::Auto, 1.01), (TsneMethod::Interpolation, 1.1)] {
-        let options = TsneSettings { perplexity: reference.perplexity, method, ..USUAL };
+        let options = TsneSettings { perplexity: reference.perplexity, method, ..usual() };
         let mut reports = Vec::new();
         let found = embed(Matrix::new(&reference.points, COLS), &options, 0, &mut |iteration, total, kl| {
             reports.push((iteration, total, kl));
@@ -226,17 +221,17 @@ fn quality_of_little() {
 fn few_points_and_a_clamped_perplexity() {
     let values: Vec<f32> = (0..60).map(|i| ((i * 37) % 23) as f32).collect();
     for n in [1, 2, 3, 4, 10] {
-        let found = map(&values[..3 * n], 3, &USUAL).unwrap();
+        let found = map(&values[..3 * n], 3, &usual()).unwrap();
         assert!(finite(&found) && found.points.len() == n, "{found:?}");
         assert_eq!(found.perplexity, ((n as f64 - 1.0) / 3.0).max(1.0));
         assert!(found.warnings[0].contains(&format!("too large for {n} point")), "{:?}", found.warnings);
     }
-    assert!(map(&[], 3, &USUAL).unwrap_err().to_string().contains("no points"));
+    assert!(map(&[], 3, &usual()).unwrap_err().to_string().contains("no points"));
 }
 
 #[test]
 fn duplicates_get_positions_of_their_own() {
-    let options = TsneSettings { perplexity: 5.0, iterations: 300, ..USUAL };
+    let options = TsneSettings { perplexity: 5.0, iterations: 300, ..usual() };
     let all_alike = map(&[2.5; 40 * 3], 3, &options).unwrap();
     let some_alike: Vec<f32> = (0..40).flat_map(|i: usize| [(i / 8) as f32, 1.0, ((i / 8) % 2) as f32]).collect();
     for found in [all_alike, map(&some_alike, 3, &options).unwrap()] {
@@ -250,24 +245,24 @@ fn duplicates_get_positions_of_their_own() {
 #[test]
 fn what_cannot_be_mapped_is_refused() {
     let values: Vec<f32> = (0..30).map(|i| i as f32).collect();
-    for settings in [
-        TsneSettings { perplexity: 0.0, ..USUAL },
-        TsneSettings { perplexity: f64::NAN, ..USUAL },
-        TsneSettings { learning_rate: Some(0.0), ..USUAL },
+    for (settings, said) in [
+        (TsneSettings { perplexity: 0.0, ..usual() }, "tsne.perplexity is 0"),
+        (TsneSettings { perplexity: f64::NAN, ..usual() }, "tsne.perplexity is NaN"),
+        (TsneSettings { learning_rate: Some(0.0), ..usual() }, "tsne.learning_rate is 0"),
     ] {
-        assert!(map(&values, 3, &settings).unwrap_err().to_string().contains("out of range"));
+        assert_eq!(map(&values, 3, &settings).unwrap_err().to_string(), said);
     }
     let mut broken = values.clone();
     broken[7] = f32::NAN;
-    assert!(map(&broken, 3, &USUAL).unwrap_err().to_string().contains("point 2"));
-    let wild = TsneSettings { learning_rate: Some(1e300), ..USUAL };
+    assert!(map(&broken, 3, &usual()).unwrap_err().to_string().contains("point 2"));
+    let wild = TsneSettings { learning_rate: Some(1e300), ..usual() };
     assert!(matches!(map(&values, 3, &wild), Err(Error::Numerics(_))));
 }
 
 #[test]
 fn the_observer_ends_the_descent() {
     let values: Vec<f32> = (0..60).map(|i| (i % 11) as f32).collect();
-    let found = embed(Matrix::new(&values, 3), &USUAL, 0, &mut |_, _, _| ControlFlow::Break(())).unwrap();
+    let found = embed(Matrix::new(&values, 3), &usual(), 0, &mut |_, _, _| ControlFlow::Break(())).unwrap();
     assert!(found.iterations == 50 && finite(&found));
 }
 
@@ -275,7 +270,7 @@ fn the_observer_ends_the_descent() {
 fn threads_change_nothing() {
     let reference = reference();
     for method in [TsneMethod::Exact, TsneMethod::Interpolation] {
-        let options = TsneSettings { method, iterations: 300, ..USUAL };
+        let options = TsneSettings { method, iterations: 300, ..usual() };
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| map(&reference.points, COLS, &options).unwrap())

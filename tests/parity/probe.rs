@@ -76,7 +76,7 @@ impl Data {
         let values = &self.features[range.start * self.cols..range.end * self.cols];
         let samples = Samples::new(Matrix::new(values, self.cols), &self.labels[range], &self.names).unwrap();
         match &self.class_weights {
-            Some(weights) => samples.weighted(weights.clone()),
+            Some(weights) => samples.weighted(weights.clone()).unwrap(),
             None => samples,
         }
     }
