@@ -2,8 +2,8 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, forms, rng, size, system ← augment ← config ← kernels ← cache, data, hub, linalg, nn ← backbone
-//! ← features, strategy, text ← metrics ← probe, tsne ← model ← train ← export ← report ← ladder ← experiment
+//! bitmap, error, rng, system ← kernels ← linalg, nn, pixels ← optim ← forms, size ← augment ← config ← cache, data, hub
+//! ← backbone ← features, strategy, text ← metrics ← probe, tsne ← model ← train ← export ← report ← ladder ← experiment
 //! ← commands
 //!
 //! What the command line does is in [`experiment`], for programs of your own, too: `examples/finetune.rs`.
@@ -12,22 +12,18 @@
 #![doc = include_str!("../examples/finetune.rs")]
 //! ```
 
-pub mod error;
+// In `core/`, a crate of its own that a build for tests optimises.
+pub use vitadapt_core::{bitmap, error, kernels, linalg, nn, optim, pixels, rng, system};
+
 mod forms;
-pub mod rng;
 pub mod size;
-pub mod system;
 
 pub mod augment;
 pub mod config;
 
-pub mod kernels;
-
 pub mod cache;
 pub mod data;
 pub mod hub;
-pub mod linalg;
-pub mod nn;
 
 pub mod backbone;
 pub mod features;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn kernels() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels/cuda")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("core/src/kernels/cuda")
 }
 
 /// Compiles and runs the cases of a kernel file, which lies with its headers in `kernels`: what they say when they fail.

@@ -21,6 +21,7 @@ mod stains;
 mod stripes;
 mod turns;
 
+pub use crate::pixels::Window;
 pub use blur::Blur;
 pub use color_jitter::{ColorJitter, luma};
 pub use corruption::Corruption;
@@ -43,19 +44,6 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
-
-/// A rectangle of an image, in pixels; inside the image and not empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Left edge.
-    pub x: u32,
-    /// Upper edge.
-    pub y: u32,
-    /// Width.
-    pub width: u32,
-    /// Height.
-    pub height: u32,
-}
 
 /// A random change of an 8-bit image.
 pub type ImageChange = dyn Fn(RgbImage, &mut Stream) -> RgbImage + Send + Sync;

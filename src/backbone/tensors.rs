@@ -4,10 +4,11 @@
 //! more than once in memory.
 
 use super::pickle::{inspect, other_kind};
+use crate::kernels::{not_finite, read};
 use crate::nn::reason;
 use crate::system::shown::Shown;
 use candle_core::pickle::PthTensors;
-use candle_core::{DType, Device, Storage, Tensor};
+use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserializer;
@@ -187,15 +188,7 @@ impl<'a> Tensors<'a> {
 /// # Errors
 /// A message that names the tensor.
 pub fn check_finite(name: &str, tensor: &Tensor) -> Result<(), String> {
-    let count = || -> candle_core::Result<usize> {
-        let values = tensor.to_dtype(DType::F32)?.contiguous()?;
-        let (storage, layout) = values.storage_and_layout();
-        let bad = |values: &[f32]| values.iter().filter(|value| !value.is_finite()).count();
-        match (&*storage, layout.contiguous_offsets()) {
-            (Storage::Cpu(storage), Some((start, end))) => Ok(bad(&storage.as_slice::<f32>()?[start..end])),
-            _ => Ok(bad(&values.flatten_all()?.to_vec1::<f32>()?)),
-        }
-    };
+    let count = || read(&tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?, |values| Ok(not_finite(values)));
     match count().map_err(|error| format!("{name}: {}", reason(&error)))? {
         0 => Ok(()),
         bad => Err(format!("{name} has values that are not finite numbers ({bad} of {})", tensor.elem_count())),

@@ -19,11 +19,12 @@
 
 pub use super::decode_memory::Decoded;
 use super::decode_memory::Room;
+use super::dicom;
 use super::image_error::MAX_FILE_BYTES;
 pub use super::image_error::{ImageError, MAX_PIXELS, MAX_SIDE, MAX_TILES};
 pub use super::storage::Storage;
 use super::storage::{peak, storage};
-use super::{dicom, jpeg};
+use crate::pixels::jpeg;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
 use libjpeg_turbo_rs::{ColorSpace, DecodeLimits, Decoder, JpegError, PixelFormat};
 use std::io::Cursor;
@@ -170,7 +171,7 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
 fn decode_jpeg(bytes: &[u8]) -> Result<Decoded, ImageError> {
     let damaged = |error: JpegError| ImageError::Damaged(error.to_string());
     // Looked for first, because a cut file fails in many ways and this is the reason a person can use.
-    if !reaches_end_of_jpeg(bytes) {
+    if !jpeg::reaches_end(bytes) {
         return Err(ImageError::Truncated("it has no end-of-image marker"));
     }
     let limits = DecodeLimits { max_memory: Some(MAX_DECODER_BYTES), max_scans: MAX_SCANS, ..DecodeLimits::default() };
@@ -200,25 +201,6 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Decoded, ImageError> {
 fn inks_to_rgb(inks: &[u8]) -> Vec<u8> {
     let colour = |ink: u8, black: u8| ((u16::from(ink) * u16::from(black) + 127) / 255) as u8;
     inks.as_chunks::<4>().0.iter().flat_map(|&[c, m, y, k]| [c, m, y].map(|ink| colour(ink, k))).collect()
-}
-
-/// Walks the markers of a JPEG stream up to its end-of-image marker.
-///
-/// The decoder itself accepts a file that ends within its last row of blocks. Searching for the two bytes is not
-/// enough either: an embedded thumbnail ends with the same marker.
-fn reaches_end_of_jpeg(bytes: &[u8]) -> bool {
-    let mut at = 0;
-    while let Some(marker) = jpeg::next_marker(bytes, &mut at) {
-        match marker {
-            jpeg::END_OF_IMAGE => return true,
-            _ if jpeg::stands_alone(marker) => {}
-            _ => {
-                let Some(&[high, low]) = bytes.get(at..at + 2) else { return false };
-                at += usize::from(u16::from_be_bytes([high, low]));
-            }
-        }
-    }
-    false
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Result<Decoded, ImageError> {

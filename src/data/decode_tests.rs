@@ -106,9 +106,9 @@ fn a_cut_jpeg_with_a_thumbnail_is_refused() {
     let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xE1, 0x00, 0x06, 0xFF, 0xD8, 0xFF, 0xD9];
     let picture = std::fs::read(fixture("baseline_420.jpg")).unwrap();
     bytes.extend_from_slice(&picture[2..]);
-    assert!(reaches_end_of_jpeg(&bytes));
+    assert!(jpeg::reaches_end(&bytes));
     for length in 0..bytes.len() - 1 {
-        assert!(!reaches_end_of_jpeg(&bytes[..length]), "cut at {length}");
+        assert!(!jpeg::reaches_end(&bytes[..length]), "cut at {length}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! a model is asked about later are held against it: a model answers for any picture, and as surely as ever.
 
 use super::decode::Storage;
+use crate::pixels::color_spread;
 use crate::system::shown::{agree, are, part_of};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -36,13 +37,11 @@ pub struct Look {
 impl Look {
     /// The look of a decoded image.
     pub fn of(image: &RgbImage, storage: &Storage) -> Self {
-        let spread = |[r, g, b]: [u8; 3]| u64::from(r.max(g).max(b) - r.min(g).min(b));
-        let total: u64 = image.pixels().map(|pixel| spread(pixel.0)).sum();
         let pixels = u64::from(image.width()) * u64::from(image.height());
         Self {
             bits: storage.bits,
             peak: storage.peak,
-            colored: total as f64 > LEAST_COLOR * pixels as f64,
+            colored: color_spread(image) as f64 > LEAST_COLOR * pixels as f64,
             size: image.dimensions(),
         }
     }

@@ -17,7 +17,6 @@ mod folder;
 pub mod folds;
 mod image_error;
 pub mod inputs;
-mod jpeg;
 pub mod kinds;
 mod listing;
 pub mod loader;

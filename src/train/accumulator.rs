@@ -3,9 +3,9 @@
 //! What the backward pass of a segment has found goes to the sum at once, so that no part holds gradients of the whole
 //! network. Of each parameter the parts are added in their order, whoever finishes first: sums repeat bit for bit.
 
-use super::gradients::{Gradients, added};
 use crate::backbone::Params;
 use crate::kernels::widened;
+use crate::optim::gradients::{Gradients, added};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 use std::collections::BTreeMap;
@@ -103,16 +103,14 @@ impl<'a> GradientAccumulator<'a> {
     }
 }
 
-impl Gradients {
-    /// Differentiates a scalar loss. The gradients are detached, so that the graph is freed.
-    ///
-    /// # Errors
-    /// When a trainable parameter receives no gradient: some operation cut the graph.
-    pub fn of(loss: &Tensor, params: &Params) -> Result<Self> {
-        let accumulator = GradientAccumulator::new(params);
-        accumulator.add(0, &mut loss.backward()?)?;
-        accumulator.finish(1)
-    }
+/// Differentiates a scalar loss. The gradients are detached, so that the graph is freed.
+///
+/// # Errors
+/// When a trainable parameter receives no gradient: some operation cut the graph.
+pub fn gradients_of(loss: &Tensor, params: &Params) -> Result<Gradients> {
+    let accumulator = GradientAccumulator::new(params);
+    accumulator.add(0, &mut loss.backward()?)?;
+    accumulator.finish(1)
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 
 use super::accumulator::GradientAccumulator;
 use super::backprop::Backprop;
-use super::gradients::Gradients;
 use super::step_metrics::{PendingMetrics, hits};
 use super::step_options::{StepOptions, targets};
 use crate::backbone::{ParamName, Params, Segment};
@@ -17,6 +16,7 @@ use crate::features::TILES_AT_ONCE;
 use crate::model::{Classifier, Model};
 use crate::nn::workers::cut;
 use crate::nn::{Criterion, MaskKeys, Mode};
+use crate::optim::gradients::Gradients;
 use candle_core::{DType, Result, Tensor, Var};
 
 /// Tiles of an image have numbers of their own among the random masks, behind that of the image.

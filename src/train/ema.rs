@@ -4,9 +4,9 @@
 use super::snapshot::{snapshot, with_values};
 use crate::backbone::{Params, check_finite};
 use crate::error::Result;
-use crate::kernels::{contiguous, contiguous_mut, fused, simd};
 use crate::nn::workers::Workers;
-use candle_core::{CpuStorage, Error, InplaceOp2, Layout, Tensor, Var};
+use crate::optim::average::move_average;
+use candle_core::{Error, Tensor, Var};
 use std::collections::BTreeMap;
 
 /// Marks the averages among the saved tensors.
@@ -70,31 +70,6 @@ impl Average {
                 _ => candle_core::bail!("the saved state has no matching average of {name:?}"),
             }
         }
-        Ok(())
-    }
-}
-
-/// m = decay m + (1 - decay) x, in place.
-fn move_average(average: &Tensor, x: &Tensor, decay: f64) -> candle_core::Result<()> {
-    if fused(average) {
-        return average.inplace_op2(&x.contiguous()?, &Move { decay: decay as f32 });
-    }
-    average.slice_set(&((average * decay)? + (x * (1.0 - decay))?)?.contiguous()?, 0, 0)
-}
-
-struct Move {
-    decay: f32,
-}
-
-impl InplaceOp2 for Move {
-    fn name(&self) -> &'static str {
-        "moving_average"
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
-        let (average, x) = (contiguous_mut(s1, l1)?, contiguous(s2, l2)?);
-        let (decay, rest) = (self.decay, 1.0 - self.decay);
-        simd(|| average.iter_mut().zip(x).for_each(|(m, x)| *m = decay * *m + rest * x));
         Ok(())
     }
 }

@@ -14,7 +14,6 @@ pub mod ema;
 pub mod epoch;
 pub mod fit;
 pub mod forecast;
-pub mod gradients;
 pub mod lr_finder;
 pub mod mix;
 mod plausible;

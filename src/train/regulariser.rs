@@ -1,8 +1,8 @@
 //! The regulariser of a head that starts from texts: a penalty on how far its directions are from their start (CLAP,
 //! Silva-Rodríguez et al. 2024), and a ceiling of its scale (Radford et al. 2021).
 
-use super::gradients::Gradients;
 use crate::backbone::{Layer, ParamName, Params, Part};
+use crate::optim::gradients::Gradients;
 use candle_core::{Result, Tensor};
 
 /// CLIP's largest scale of the cosines, 100, as a logarithm.
@@ -80,6 +80,7 @@ pub fn multipliers(logits: &[f32], labels: &[usize], classes: usize) -> Vec<f32>
 mod tests {
     use super::*;
     use crate::model::CosineHead;
+    use crate::train::accumulator::gradients_of;
     use candle_core::Device;
 
     fn params(directions: &[[f32; 2]; 2], logit_scale: f32) -> Params {
@@ -99,7 +100,7 @@ mod tests {
         let others = (moved.tensor(LOGIT_SCALE).unwrap().sum_all().unwrap()
             + moved.tensor("head.bias").unwrap().sum_all().unwrap())
         .unwrap();
-        let mut gradients = Gradients::of(&(loss + others).unwrap(), &moved).unwrap();
+        let mut gradients = gradients_of(&(loss + others).unwrap(), &moved).unwrap();
         assert!(
             Regulariser::new(start.clone(), 0.0, &[]).unwrap().add_penalty(&moved, &mut gradients).unwrap().is_none()
         );

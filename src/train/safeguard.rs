@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::backbone::Params;
     use crate::nn::workers::Workers;
-    use crate::train::gradients::Gradients;
+    use crate::train::accumulator::gradients_of;
     use candle_core::{DType, Device, Tensor};
     use std::cell::Cell;
 
@@ -111,7 +111,7 @@ mod tests {
         let weight = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
         let params = Params::from_iter([("w", weight)]).train_where(|_| true).unwrap();
         let loss = (params.tensor("w").unwrap() * f64::from(value)).unwrap().sum_all().unwrap();
-        let gradients = Gradients::of(&loss, &params).unwrap();
+        let gradients = gradients_of(&loss, &params).unwrap();
         let norm = gradients.norm(&Workers::new(1, &Device::Cpu).unwrap()).unwrap();
         Step { gradients, loss: 1.0, correct: 0, norm }
     }

@@ -1,10 +1,10 @@
 //! Sharpness-aware minimisation (Foret et al. 2021, algorithm 1): the gradient is taken a little uphill, so that
 //! training prefers flat minima.
 
-use super::gradients::Gradients;
 use super::snapshot::with_values;
 use crate::backbone::Params;
 use crate::error::Result;
+use crate::optim::gradients::Gradients;
 use candle_core::Tensor;
 
 /// Keeps a gradient of 0 from being divided by its norm.

@@ -3,8 +3,8 @@
 //! They stay where they were computed until the last one is under way, and are then read in one transfer. On a GPU each
 //! read waits for all that was asked of the device before; one a step is the least there can be.
 
-use super::gradients::{Gradients, Squares};
 use crate::nn::workers::Workers;
+use crate::optim::gradients::{Gradients, Squares};
 use candle_core::{D, DType, Result, Tensor};
 
 /// Metrics of a step that still lie on the device: scalars in f32.

@@ -3,7 +3,6 @@
 use super::accumulator::GradientAccumulator;
 use super::backprop::Backprop;
 use super::bags::BagBackprop;
-use super::gradients::Gradients;
 use super::regulariser::Regulariser;
 use super::step_metrics::{PendingMetrics, StepMetrics, hits};
 use super::step_options::{StepOptions, targets};
@@ -13,6 +12,7 @@ use crate::data::loader::Batch;
 use crate::model::{Classifier, DirectionsGraph, DropRates, Model, half};
 use crate::nn::workers::{Workers, cut};
 use crate::nn::{Criterion, MaskKeys, Mode};
+use crate::optim::gradients::Gradients;
 use crate::strategy::Plan;
 use candle_core::Result;
 use std::ops::Range;

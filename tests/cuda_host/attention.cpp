@@ -1,7 +1,7 @@
 #include "check.h"
 #include "attention.cu"
 
-// As `TILE_ROWS` and the threads in src/kernels/cuda/attention.rs.
+// As `TILE_ROWS` and the threads in core/src/kernels/cuda/attention.rs.
 inline void by_tiles(size_t tokens, size_t heads, std::function<void()> kernel) {
     simulator::launch((tokens + 63) / 64 * heads, 1, 128, kernel);
 }

@@ -51,7 +51,7 @@ void compare(const char* what, const std::vector<T>& got, Want want, double time
     }
 }
 
-// As `Grid` in src/kernels/cuda/mod.rs cuts the work.
+// As `Grid` in core/src/kernels/cuda/mod.rs cuts the work.
 inline void by_rows(size_t rows, std::function<void()> kernel) { simulator::launch((rows + 3) / 4, 1, 128, kernel); }
 inline void by_columns(size_t width, size_t shares, std::function<void()> kernel) {
     const size_t columns = width % 4 == 0 ? 128 : 32;

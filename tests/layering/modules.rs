@@ -37,10 +37,12 @@ pub struct Module {
 pub struct Crate(BTreeMap<Vec<String>, Module>);
 
 impl Crate {
-    /// Follows the declarations of modules from `lib.rs`.
-    pub fn read(root: &Path) -> Self {
+    /// Follows the declarations of modules from the `lib.rs` of each folder; the last one is the crate's root.
+    pub fn read(folders: &[PathBuf]) -> Self {
         let mut modules = Self(BTreeMap::new());
-        modules.read_file(Vec::new(), &root.join("lib.rs"), false);
+        for folder in folders {
+            modules.read_file(Vec::new(), &folder.join("lib.rs"), false);
+        }
         modules
     }
 

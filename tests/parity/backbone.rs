@@ -11,7 +11,7 @@ use vitadapt::backbone::{
 use vitadapt::config::{LoraTarget, VisualPromptSettings};
 use vitadapt::nn::{Criterion, Linear, Mode, Targets};
 use vitadapt::size::Size;
-use vitadapt::train::gradients::Gradients;
+use vitadapt::train::accumulator::gradients_of;
 
 const BOUND: f64 = 1e-4;
 
@@ -129,7 +129,7 @@ fn check(case: &str, at: &str, sizes: impl Into<Sizes>, dtype: DType) {
         (&last * read("upstream")).unwrap().sum_all().unwrap()
     };
     assert_close(&what("loss"), &loss, &read("loss"), BOUND);
-    let gradients = Gradients::of(&loss, &params).unwrap();
+    let gradients = gradients_of(&loss, &params).unwrap();
     assert_eq!(gradients.names().count(), params.iter().count(), "{case}: a parameter got no gradient");
     let header = header(case);
     let kept = expected.names().iter().any(|name| name.starts_with(&format!("grad.{at}.")));

@@ -8,7 +8,7 @@ use vitadapt::linalg::Matrix;
 use vitadapt::model::CosineHead;
 use vitadapt::nn::{Criterion, Targets};
 use vitadapt::probe::{LinearHead, Samples, Tip, TipGrid, ValidationSamples};
-use vitadapt::train::gradients::Gradients;
+use vitadapt::train::accumulator::gradients_of;
 use vitadapt::train::regulariser::{Regulariser, multipliers};
 
 const BOUND: f64 = 1e-5;
@@ -54,7 +54,7 @@ fn the_gradient_of_a_pulled_head() {
         let params = head(&expected, "pull.directions").train_where(|_| true).unwrap();
         let logits = CosineHead::new(&params).unwrap().forward(&expected.get("pull.features")).unwrap();
         let loss = Criterion::default().forward(&logits, &Targets::Hard(&labels), 9.0).unwrap();
-        let mut gradients = Gradients::of(&loss, &params).unwrap();
+        let mut gradients = gradients_of(&loss, &params).unwrap();
         let regulariser = Regulariser::new(expected.get("pull.texts"), 1.2, &strengths).unwrap();
         let penalty = regulariser.add_penalty(&params, &mut gradients).unwrap().unwrap();
         let total = f64::from((loss + penalty).unwrap().to_scalar::<f32>().unwrap());

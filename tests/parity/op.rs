@@ -111,7 +111,7 @@ fn candle_nn_agrees_forward_and_cuts_the_gradient() {
     assert_close("layer norm beside candle-nn", &theirs, &ours, 1e-3);
     let gradient = |output: Tensor| output.sqr().unwrap().sum_all().unwrap().backward().unwrap().get(&input).is_some();
     assert!(gradient(ours));
-    assert!(!gradient(theirs), "candle-nn's layer norm has a gradient now: simplify src/nn");
+    assert!(!gradient(theirs), "candle-nn's layer norm has a gradient now: simplify core/src/nn");
 }
 
 #[test]

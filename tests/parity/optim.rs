@@ -5,9 +5,10 @@ use candle_core::{DType, Device, Tensor};
 use vitadapt::backbone::Params;
 use vitadapt::config::{Schedule, StrategySettings};
 use vitadapt::nn::workers::Workers;
+use vitadapt::optim::gradients::Gradients;
 use vitadapt::strategy::Plan;
+use vitadapt::train::accumulator::gradients_of;
 use vitadapt::train::adamw::{AdamW, Rates};
-use vitadapt::train::gradients::Gradients;
 use vitadapt::train::schedule::LrSchedule;
 
 fn workers() -> Workers {
@@ -21,7 +22,7 @@ fn gradients(params: &Params, values: &[(&str, Tensor)]) -> Gradients {
         .map(|(name, value)| (params.tensor(*name).unwrap() * value).unwrap().sum_all().unwrap())
         .collect();
     let loss = terms.into_iter().reduce(|sum, term| (sum + term).unwrap()).unwrap();
-    Gradients::of(&loss, params).unwrap()
+    gradients_of(&loss, params).unwrap()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::common::{Expected, assert_close, fixture};
 use vitadapt::backbone::{Backbone, Sizes, Vit};
 use vitadapt::nn::{Criterion, Linear, Mode, Targets};
-use vitadapt::train::gradients::Gradients;
+use vitadapt::train::accumulator::gradients_of;
 
 const BOUND: f64 = 1e-4;
 
@@ -29,7 +29,7 @@ fn patches_of_other_sizes() {
         let logits = head.forward(&features).unwrap();
         assert_close(&what("logits"), &logits, &of("logits"), BOUND);
         let loss = Criterion::default().forward(&logits, &Targets::Hard(&[3, 1]), 2.0).unwrap();
-        let gradients = Gradients::of(&loss, &params).unwrap();
+        let gradients = gradients_of(&loss, &params).unwrap();
         for name in gradients.names() {
             // The positions' own gradient is that of what they were resampled to, there and here.
             assert_close(&what(name), &gradients.get(name).unwrap(), &of(&format!("grad.{name}")), BOUND);

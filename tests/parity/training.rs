@@ -10,9 +10,9 @@ use vitadapt::data::loader::Batch;
 use vitadapt::nn::workers::Workers;
 use vitadapt::nn::{Criterion, Linear, Targets};
 use vitadapt::strategy::Plan;
+use vitadapt::train::accumulator::gradients_of;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::ema::Average;
-use vitadapt::train::gradients::Gradients;
 use vitadapt::train::mix::Mixture;
 use vitadapt::train::sam::uphill;
 
@@ -124,7 +124,7 @@ fn sharpness_aware_steps_are_those_of_the_paper() {
     let gradients = || {
         let head = Linear::new(params.tensor("head.weight")?, params.get("head.bias"));
         let loss = Criterion::default().forward(&head.forward(&input)?, &Targets::Hard(&labels), 8.0)?;
-        Ok(Gradients::of(&loss, &params)?)
+        Ok(gradients_of(&loss, &params)?)
     };
     for step in 1..=3 {
         let here = gradients().unwrap();

@@ -13,7 +13,8 @@ use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Bags, Geometry, Interpolation, Normalization, Pipeline, Preprocess, Tiles};
 use vitadapt::model::{Classifier, DropRates};
 use vitadapt::nn::{Mode, Targets};
-use vitadapt::train::gradients::Gradients;
+use vitadapt::optim::gradients::Gradients;
+use vitadapt::train::accumulator::gradients_of;
 use vitadapt::train::step_options::StepOptions;
 
 const SIDE: usize = 32;
@@ -72,7 +73,7 @@ fn in_one_pass(training: &Training, batch: &Batch) -> (f64, Gradients) {
     let logits = layers.classify(&Tensor::cat(&pooled, 0).unwrap(), Mode::Eval).unwrap();
     let loss = training.objective.criterion.forward(&logits, &Targets::Hard(&batch.labels), 2.0).unwrap();
     let value = loss.to_dtype(DType::F64).unwrap().to_scalar::<f64>().unwrap();
-    (value, Gradients::of(&loss, &model.params).unwrap())
+    (value, gradients_of(&loss, &model.params).unwrap())
 }
 
 /// The largest difference between gradients, relative to the largest value of each.

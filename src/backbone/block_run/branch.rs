@@ -2,7 +2,7 @@
 
 use super::super::block::Block;
 use crate::kernels::buffer::Buffer;
-use crate::kernels::{keep, read_optional, simd};
+use crate::kernels::{add_to_rows, keep, read_optional};
 use crate::nn::{AdaptedLinear, AttentionKernel, LayerNorm, Mode, add_branch, branch_backward, drop_path_factors};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
@@ -129,14 +129,6 @@ impl Block {
             _ => Ok(Some(gradient)),
         }
     }
-}
-
-fn add_to_rows(rows: &mut [f32], bias: &[f32]) {
-    simd!({
-        for row in rows.chunks_exact_mut(bias.len()) {
-            row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
-        }
-    });
 }
 
 /// The rows of x, normalised where there is a norm.

@@ -9,14 +9,13 @@
 
 pub mod detail;
 mod normalize;
-mod resample;
 mod resize;
 mod resized_cache;
 mod tiles;
 
+pub use crate::pixels::Interpolation;
 pub(super) use normalize::Histograms;
 pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
-pub use resample::Interpolation;
 pub use resize::Geometry;
 pub use tiles::{Bag, Bags, Place, Tiles};
 

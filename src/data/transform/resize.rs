@@ -1,13 +1,13 @@
 //! From an image of any shape to the size of the input: squash, letterbox or centre crop.
 //!
-//! Every value is Pillow's (see `resample`): `tests/fixtures/make_image_fixtures.py` makes the pictures that the tests
+//! Every value is Pillow's (see [`resample`]): `tests/fixtures/make_image_fixtures.py` makes the pictures that the tests
 //! compare with.
 
 use super::BackboneDefaults;
-use super::resample::{Interpolation, resample};
 use crate::augment::Window;
 use crate::config::{InterpolationChoice, PreprocessSettings, ResizeMode};
 use crate::data::decode::ImageError;
+use crate::pixels::{Interpolation, resample};
 use crate::size::Size;
 use image::{Rgb, RgbImage, imageops};
 use serde::{Deserialize, Serialize};

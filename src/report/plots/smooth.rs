@@ -3,12 +3,13 @@
 //! The bitmap backend rounds the corners of lines and the places of letters to whole pixels, which shows in thin
 //! lines and words. It also sets text higher than the SVG backend does for the same anchor.
 
-use plotters::backend::BitMapBackend;
 use plotters::style::text_anchor::{HPos, Pos};
 use plotters::style::{FontDesc, FontFamily, TextStyle};
 use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 
 use super::fonts;
+use crate::bitmap::{Bitmap, BitmapError, Stroke};
+use crate::pixels::halved;
 
 /// Pixels drawn for each pixel of the picture, in each direction.
 const SCALE: u32 = 2;
@@ -21,45 +22,18 @@ const BASELINE: f64 = 0.123;
 pub(super) fn pixels(size: (u32, u32), draw: impl FnOnce(Smooth<'_>) -> Result<(), String>) -> Result<Vec<u8>, String> {
     let large = (size.0 * SCALE, size.1 * SCALE);
     let mut buffer = vec![0; large.0 as usize * large.1 as usize * 3];
-    draw(Smooth(BitMapBackend::with_buffer(&mut buffer, large)))?;
-    Ok(averaged(&buffer, size))
-}
-
-/// The mean of each block of 2 x 2 pixels; `size` is that of the result.
-fn averaged(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
-    let row = 3 * width as usize;
-    let mut pixels = vec![0; row * height as usize];
-    for (lines, row) in large.chunks_exact(4 * row).zip(pixels.chunks_exact_mut(row)) {
-        let (upper, lower) = lines.split_at(lines.len() / 2);
-        let blocks = upper.as_chunks::<6>().0.iter().zip(lower.as_chunks::<6>().0);
-        for ((upper, lower), pixel) in blocks.zip(row.as_chunks_mut::<3>().0) {
-            let mean = |channel: usize| {
-                let sum = |pair: &[u8; 6]| u16::from(pair[channel]) + u16::from(pair[channel + 3]);
-                ((sum(upper) + sum(lower) + 2) / 4) as u8
-            };
-            *pixel = [mean(0), mean(1), mean(2)];
-        }
-    }
-    pixels
+    draw(Smooth(Bitmap::new(&mut buffer, large)))?;
+    Ok(halved(&buffer, size))
 }
 
 /// A bitmap backend that takes the picture's coordinates and sizes and draws larger.
-pub(super) struct Smooth<'a>(BitMapBackend<'a>);
+pub(super) struct Smooth<'a>(Bitmap<'a>);
 
-type BitmapError<'a> = <BitMapBackend<'a> as DrawingBackend>::ErrorType;
 type DrawnBitmap<'a> = Result<(), DrawingErrorKind<BitmapError<'a>>>;
 
 /// A style with a thicker line.
-struct Thick<'s, S>(&'s S);
-
-impl<S: BackendStyle> BackendStyle for Thick<'_, S> {
-    fn color(&self) -> BackendColor {
-        self.0.color()
-    }
-
-    fn stroke_width(&self) -> u32 {
-        self.0.stroke_width() * SCALE
-    }
+fn thick(style: &impl BackendStyle) -> Stroke {
+    Stroke { color: style.color(), width: style.stroke_width() * SCALE }
 }
 
 fn enlarged((x, y): BackendCoord) -> BackendCoord {
@@ -70,16 +44,16 @@ impl<'a> DrawingBackend for Smooth<'a> {
     type ErrorType = BitmapError<'a>;
 
     fn get_size(&self) -> (u32, u32) {
-        let (width, height) = self.0.get_size();
+        let (width, height) = self.0.size();
         (width / SCALE, height / SCALE)
     }
 
     fn ensure_prepared(&mut self) -> DrawnBitmap<'a> {
-        self.0.ensure_prepared()
+        Ok(())
     }
 
     fn present(&mut self) -> DrawnBitmap<'a> {
-        self.0.present()
+        Ok(())
     }
 
     fn draw_pixel(&mut self, point: BackendCoord, color: BackendColor) -> DrawnBitmap<'a> {
@@ -98,7 +72,7 @@ impl<'a> DrawingBackend for Smooth<'a> {
         style: &S,
         fill: bool,
     ) -> DrawnBitmap<'a> {
-        self.0.draw_rect(enlarged(upper_left), enlarged(lower_right), &Thick(style), fill)
+        self.0.rect([upper_left, lower_right].map(enlarged), thick(style), fill)
     }
 
     fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
@@ -106,7 +80,7 @@ impl<'a> DrawingBackend for Smooth<'a> {
         path: I,
         style: &S,
     ) -> DrawnBitmap<'a> {
-        self.0.draw_path(path.into_iter().map(enlarged), &Thick(style))
+        self.0.path(path.into_iter().map(enlarged).collect(), thick(style))
     }
 
     fn draw_circle<S: BackendStyle>(
@@ -116,7 +90,7 @@ impl<'a> DrawingBackend for Smooth<'a> {
         style: &S,
         fill: bool,
     ) -> DrawnBitmap<'a> {
-        self.0.draw_circle(enlarged(center), radius * SCALE, &Thick(style), fill)
+        self.0.circle(enlarged(center), radius * SCALE, thick(style), fill)
     }
 
     fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
@@ -124,7 +98,7 @@ impl<'a> DrawingBackend for Smooth<'a> {
         path: I,
         style: &S,
     ) -> DrawnBitmap<'a> {
-        self.0.fill_polygon(path.into_iter().map(enlarged), &Thick(style))
+        self.0.polygon(path.into_iter().map(enlarged).collect(), thick(style))
     }
 
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, place: BackendCoord) -> DrawnBitmap<'a> {
@@ -136,7 +110,7 @@ impl<'a> DrawingBackend for Smooth<'a> {
             let font = FontDesc::new(family, size, style.style()).transform(style.transform());
             let large = TextStyle { font, color: style.color(), pos };
             let (right, down) = style.transform().transform(along, down);
-            self.0.draw_text(text, &large, (x + right, y + down))
+            self.0.text(text, &large, (x + right, y + down))
         };
         if fonts::is_plain(text) {
             return draw(style.family(), text, style.anchor(), 0);

@@ -39,7 +39,7 @@ pub fn sha256_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<
 }
 
 /// Adds what is written to it to a sum.
-pub(crate) struct Hasher<D>(pub D);
+pub struct Hasher<D>(pub D);
 
 impl<D: Digest> Write for Hasher<D> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

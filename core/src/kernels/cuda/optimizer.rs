@@ -1,5 +1,5 @@
-//! The optimiser's passes over all parameters on the GPU, one launch each; see [`crate::train::adamw`] and
-//! [`crate::train::gradients`].
+//! The optimiser's passes over all parameters on the GPU, one launch each; see [`crate::optim::adamw`] and
+//! [`crate::optim::gradients`].
 
 use super::{Argument, Grid, Module, Output, erased, launch, ptx};
 use candle_core::cuda_backend::CudaStorageSlice;

@@ -17,7 +17,7 @@ const NO_BITS: u8 = u8::MAX;
 ///
 /// # Errors
 /// What is missing or wrong.
-pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
+pub fn check(bytes: &[u8]) -> Result<(), &'static str> {
     let mut image = Image::default();
     let mut at = 0;
     while let Some(marker) = next_marker(bytes, &mut at) {
@@ -48,15 +48,34 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     Err(SHORT)
 }
 
-pub(super) const END_OF_IMAGE: u8 = 0xD9;
+/// Walks the markers of a JPEG stream up to its end-of-image marker.
+///
+/// The decoder itself accepts a file that ends within its last row of blocks. Searching for the two bytes is not
+/// enough either: an embedded thumbnail ends with the same marker.
+pub fn reaches_end(bytes: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(marker) = next_marker(bytes, &mut at) {
+        match marker {
+            END_OF_IMAGE => return true,
+            _ if stands_alone(marker) => {}
+            _ => {
+                let Some(&[high, low]) = bytes.get(at..at + 2) else { return false };
+                at += usize::from(u16::from_be_bytes([high, low]));
+            }
+        }
+    }
+    false
+}
+
+const END_OF_IMAGE: u8 = 0xD9;
 
 /// Whether no segment follows a marker: the start of an image, those of restarts within a scan.
-pub(super) fn stands_alone(marker: u8) -> bool {
+fn stands_alone(marker: u8) -> bool {
     matches!(marker, 0xD8 | 0x01 | 0xD0..=0xD7)
 }
 
 /// The next marker, neither fill bytes nor a stuffed zero; `at` is then behind it.
-pub(super) fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
+fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     let skipped = bytes.get(*at..)?.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF))?;
     let marker = bytes[*at + skipped + 1];
     *at += skipped + 2;

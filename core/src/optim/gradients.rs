@@ -46,7 +46,7 @@ impl Gradients {
     ///
     /// # Errors
     /// When it received none.
-    pub(super) fn tensor(&self, name: &str) -> Result<&Tensor> {
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         match self.tensors.get(name) {
             Some(tensor) => Ok(tensor),
             None => candle_core::bail!("the trainable parameter {name:?} received no gradient"),
@@ -54,7 +54,7 @@ impl Gradients {
     }
 
     /// What every tensor is to be multiplied by.
-    pub(super) fn factor(&self) -> f64 {
+    pub fn factor(&self) -> f64 {
         self.factor
     }
 
@@ -76,7 +76,7 @@ impl Gradients {
     }
 
     /// Gradients by name, each with the sum of its squares where that is known.
-    pub(super) fn of_sums(sums: Vec<(String, Tensor, Option<f64>)>) -> Self {
+    pub fn of_sums(sums: Vec<(String, Tensor, Option<f64>)>) -> Self {
         let squares = sums.iter().map(|(_, _, squares)| *squares).collect();
         Self { tensors: sums.into_iter().map(|(name, sum, _)| (name, sum)).collect(), factor: 1.0, squares }
     }
@@ -134,7 +134,10 @@ impl Gradients {
 }
 
 /// sum + term, in place where it can be; then the sum of its squares comes along.
-pub(super) fn added(sum: Tensor, term: &Tensor) -> Result<(Tensor, Option<f64>)> {
+///
+/// # Errors
+/// When the shapes differ, or the device fails.
+pub fn added(sum: Tensor, term: &Tensor) -> Result<(Tensor, Option<f64>)> {
     if !fused(&sum) || !sum.is_contiguous() {
         return Ok(((sum + term)?, None));
     }

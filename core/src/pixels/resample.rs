@@ -3,7 +3,7 @@
 //!
 //! What a model answers for a file is then what timm, transformers or ONNX Runtime answer for the file as Pillow reads it.
 
-use crate::augment::Window;
+use super::Window;
 use crate::kernels::simd;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -27,12 +27,7 @@ pub enum Interpolation {
 
 /// A window of an image, which must lie inside it, resized to the size; pixels outside the window have no influence. The
 /// size must not be empty.
-pub(super) fn resample(
-    image: &RgbImage,
-    window: Window,
-    (width, height): (u32, u32),
-    filter: Interpolation,
-) -> RgbImage {
+pub fn resample(image: &RgbImage, window: Window, (width, height): (u32, u32), filter: Interpolation) -> RgbImage {
     let across = Weights::new(window.width as usize, width as usize, filter);
     let down = Weights::new(window.height as usize, height as usize, filter);
     let [left, right] = [window.x, window.x + window.width].map(|x| 3 * x as usize);

@@ -1,6 +1,6 @@
 //! Single-threaded CPU kernels on plain slices; in `cuda`, with that feature, those of NVIDIA GPUs. [`run`] chooses.
 //!
-//! The batch is sharded over worker threads (see [`crate::train`]), so a kernel never starts threads of its own.
+//! The batch is sharded over worker threads (see [`nn::workers`](crate::nn::workers)), so a kernel never starts threads of its own.
 //! Loops are written so that the compiler vectorises them, and run under [`simd`], which selects AVX-512, AVX2 with
 //! FMA, NEON or the baseline at run time: a plain `cargo install` is fast without `target-cpu=native`.
 
@@ -175,6 +175,11 @@ fn fold_lanes(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
+/// How many values are NaN or infinite.
+pub fn not_finite(values: &[f32]) -> usize {
+    values.iter().filter(|value| !value.is_finite()).count()
+}
+
 /// Adds every row of `rows` (m, n) to `sum` (n): the gradient of a bias.
 pub fn add_rows(rows: &[f32], sum: &mut [f32]) {
     simd(|| {
@@ -182,6 +187,15 @@ pub fn add_rows(rows: &[f32], sum: &mut [f32]) {
             for (total, value) in sum.iter_mut().zip(row) {
                 *total += value;
             }
+        }
+    });
+}
+
+/// Adds `row` (n) to every row of `rows` (m, n): a bias.
+pub fn add_to_rows(rows: &mut [f32], row: &[f32]) {
+    simd!({
+        for values in rows.chunks_exact_mut(row.len()) {
+            values.iter_mut().zip(row).for_each(|(value, term)| *value += term);
         }
     });
 }

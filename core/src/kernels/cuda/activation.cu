@@ -1,7 +1,7 @@
 // Activations of the MLP (Hendrycks and Gimpel 2016; Shazeer 2020), value by value.
 #include "columns.cuh"
 
-// The numbers that src/nn/gelu.rs uses for its kinds.
+// The numbers that core/src/nn/gelu.rs uses for its kinds.
 enum Kind : size_t { GELU = 0, GELU_TANH = 1, QUICK_GELU = 2 };
 
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
@@ -13,7 +13,7 @@ struct Value {
 // f(x) and f'(x) of x times a gate.
 __device__ inline Value activated(float x, size_t kind) {
     if (kind == GELU) {
-        // The distribution function by Abramowitz and Stegun 7.1.26, as in src/kernels/math.rs: erfcf takes longer than
+        // The distribution function by Abramowitz and Stegun 7.1.26, as in core/src/kernels/math.rs: erfcf takes longer than
         // reading and writing the values.
         const float t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * fabsf(x)), gauss = expf(-0.5f * x * x);
         const float p = (((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f;

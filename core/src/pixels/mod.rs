@@ -1,0 +1,46 @@
+//! Pixels of 8-bit RGB images, one after the other.
+
+pub mod jpeg;
+mod resample;
+
+pub use resample::{Interpolation, resample};
+
+use image::RgbImage;
+
+/// A rectangle of an image, in pixels; inside the image and not empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Left edge.
+    pub x: u32,
+    /// Upper edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+/// The mean of each block of 2 x 2 pixels; `size` is that of the result,
+/// pixels are RGB, row by row.
+pub fn halved(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
+    let row = 3 * width as usize;
+    let mut pixels = vec![0; row * height as usize];
+    for (lines, row) in large.chunks_exact(4 * row).zip(pixels.chunks_exact_mut(row)) {
+        let (upper, lower) = lines.split_at(lines.len() / 2);
+        let blocks = upper.as_chunks::<6>().0.iter().zip(lower.as_chunks::<6>().0);
+        for ((upper, lower), pixel) in blocks.zip(row.as_chunks_mut::<3>().0) {
+            let mean = |channel: usize| {
+                let sum = |pair: &[u8; 6]| u16::from(pair[channel]) + u16::from(pair[channel + 3]);
+                ((sum(upper) + sum(lower) + 2) / 4) as u8
+            };
+            *pixel = [mean(0), mean(1), mean(2)];
+        }
+    }
+    pixels
+}
+
+/// The sum over all pixels of the difference between the largest and the smallest channel: 0 of an image in greys.
+pub fn color_spread(image: &RgbImage) -> u64 {
+    let spread = |[r, g, b]: [u8; 3]| u64::from(r.max(g).max(b) - r.min(g).min(b));
+    image.pixels().map(|pixel| spread(pixel.0)).sum()
+}
