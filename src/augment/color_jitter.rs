@@ -4,6 +4,7 @@
 //! level but does not darken. Hue is turned in floating point.
 
 use super::Augment;
+use crate::pixels::luma;
 use crate::rng::Stream;
 use image::{Rgb, RgbImage};
 use schemars::JsonSchema;
@@ -89,11 +90,6 @@ fn blend(image: &mut RgbImage, factor: f32, base: impl Fn(Rgb<u8>) -> f32) {
         let blended = |value: u8| (base + factor * (f32::from(value) - base)).round().clamp(0.0, 255.0) as u8;
         pixel.0 = pixel.0.map(blended);
     }
-}
-
-/// ITU-R BT.601, rounded, as Pillow's `convert("L")`.
-pub fn luma(Rgb([r, g, b]): Rgb<u8>) -> f32 {
-    (0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)).round()
 }
 
 fn mean_luma(image: &RgbImage) -> f32 {

@@ -23,7 +23,7 @@ mod turns;
 
 pub use crate::pixels::Window;
 pub use blur::Blur;
-pub use color_jitter::{ColorJitter, luma};
+pub use color_jitter::ColorJitter;
 pub use corruption::Corruption;
 pub use crop::RandomResizedCrop;
 pub use erasing::Erasing;

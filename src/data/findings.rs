@@ -2,11 +2,13 @@
 
 use super::decode::{self, DecodeOptions, Decoded, ImageError, Storage};
 use super::kinds::Look;
-use super::similar::Signature;
-use super::transform::{Geometry, Histograms, Tiles};
+use super::similar::signature;
+use super::transform::{Geometry, Tiles};
 use super::{PixelSum, Sample, Split};
 use crate::config::{DataSettings, OnError};
 use crate::error::{DataError, Error, Result};
+use crate::pixels::signature::Signature;
+use crate::pixels::statistics::Histograms;
 use crate::system::shown::Shown;
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,13 +66,13 @@ pub(super) fn inspect_all(
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
     let mut results: Vec<Option<Result<Finding, ImageError>>> = samples.iter().map(|_| None).collect();
-    let mut histograms = Histograms::new();
+    let mut histograms = Histograms::default();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.threads.clamp(1, samples.len().max(1)))
             .map(|_| {
                 let (sender, next) = (sender.clone(), &next);
                 scope.spawn(move || {
-                    let mut histograms = Histograms::new();
+                    let mut histograms = Histograms::default();
                     while let Some((index, sample)) = take(samples, next) {
                         if sender.send((index, inspect(sample, options, &mut histograms))).is_err() {
                             break;
@@ -126,6 +128,6 @@ fn inspect(sample: &Sample, options: &AuditOptions, histograms: &mut Histograms)
         size: image.dimensions(),
         look: Look::of(&image, &storage),
         storage,
-        signature: Signature::of(&image)?,
+        signature: signature(&image)?,
     })
 }

@@ -20,15 +20,11 @@
 
 use super::decode::ImageError;
 use super::transform::{Geometry, Interpolation};
-use crate::augment::luma;
+use crate::pixels::luma;
+use crate::pixels::signature::{SIDE, Signature, relative_hashes};
 use image::{Rgb, RgbImage};
 use rayon::prelude::*;
-use std::sync::LazyLock;
 
-/// Side of the reduced picture.
-const SIDE: usize = 32;
-/// Frequencies in each direction that the hash looks at.
-const LOW: usize = 8;
 /// Most bits of 63 in which the hashes of near-duplicates differ. Of different textile images the nearest differ in 14.
 const MOST_BITS: u32 = 12;
 /// Least correlation of the reduced pictures of near-duplicates. Of different textile images the highest is 0.26.
@@ -47,20 +43,6 @@ const MEASURED: usize = 500;
 const MOST_COMPARED: usize = 4096;
 /// Smallest distance that is told from none: pixels are whole numbers.
 const LEAST_DISTANCE: f64 = 1e-6;
-
-/// A picture with less contrast than one level is flat.
-const LEAST_LENGTH: f64 = SIDE as f64;
-
-/// A summary of an image, of about 1 kB, that finds others like it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Signature {
-    hash: u64,
-    /// The luma of the reduced picture.
-    pixels: Vec<u8>,
-    mean: f64,
-    /// The inverse length of the pixels around their mean; 0 for a flat picture, where only rounding would be compared.
-    inverse_length: f64,
-}
 
 /// How alike two images are.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -81,32 +63,19 @@ impl Likeness {
     }
 }
 
-impl Signature {
-    /// The signature of an image.
-    ///
-    /// # Errors
-    /// When the image has no pixels.
-    pub fn of(image: &RgbImage) -> Result<Self, ImageError> {
-        let geometry = Geometry::squash(SIDE, Interpolation::Bilinear);
-        let small = geometry.resized(image, Rgb([0; 3]))?;
-        Ok(Self::of_pixels(small.pixels().map(|&pixel| luma(pixel) as u8).collect()))
-    }
+/// The signature of an image.
+///
+/// # Errors
+/// When the image has no pixels.
+pub fn signature(image: &RgbImage) -> Result<Signature, ImageError> {
+    let geometry = Geometry::squash(SIDE, Interpolation::Bilinear);
+    let small = geometry.resized(image, Rgb([0; 3]))?;
+    Ok(Signature::of_pixels(small.pixels().map(|&pixel| luma(pixel) as u8).collect()))
+}
 
-    fn of_pixels(pixels: Vec<u8>) -> Self {
-        let mean = pixels.iter().map(|&value| f64::from(value)).sum::<f64>() / pixels.len() as f64;
-        let length = pixels.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>().sqrt();
-        let inverse_length = if length < LEAST_LENGTH { 0.0 } else { length.recip() };
-        Self { hash: hash(&low_frequencies(&pixels)), pixels, mean, inverse_length }
-    }
-
-    /// How alike two images are.
-    pub fn likeness(&self, other: &Self) -> Likeness {
-        let products: u32 = self.pixels.iter().zip(&other.pixels).map(|(&a, &b)| u32::from(a) * u32::from(b)).sum();
-        let covariance = f64::from(products) - self.pixels.len() as f64 * self.mean * other.mean;
-        let bits = (self.hash ^ other.hash).count_ones();
-        let correlation = covariance * self.inverse_length * other.inverse_length;
-        Likeness { bits, correlation, relative_distance: None }
-    }
+fn likeness(one: &Signature, other: &Signature) -> Likeness {
+    let (bits, correlation) = (one.differing_bits(other), one.correlation(other));
+    Likeness { bits, correlation, relative_distance: None }
 }
 
 /// Two images that are alike, by their positions.
@@ -205,13 +174,13 @@ impl<'a> SimilaritySearch<'a> {
     fn around(&self, index: usize) -> Neighborhood {
         let this = self.signatures[index];
         let alike: Vec<usize> = (0..self.signatures.len())
-            .filter(|&other| (this.hash ^ self.signatures[other].hash).count_ones() <= MOST_BITS && other != index)
+            .filter(|&other| this.differing_bits(self.signatures[other]) <= MOST_BITS && other != index)
             .collect();
         let whole = alike.len() <= self.most;
         let mut partners: Vec<(usize, Likeness)> = self
             .likeliest(index, alike)
             .into_iter()
-            .map(|other| (other, this.likeness(self.signatures[other])))
+            .map(|other| (other, likeness(this, self.signatures[other])))
             .filter(|(_, likeness)| likeness.is_near())
             .collect();
         let candidates = partners.len() as f64;
@@ -224,7 +193,7 @@ impl<'a> SimilaritySearch<'a> {
             return Neighborhood::default();
         }
         let others = self.sample().filter(|&other| other != index);
-        let measured: Vec<Likeness> = others.map(|other| this.likeness(self.signatures[other])).collect();
+        let measured: Vec<Likeness> = others.map(|other| likeness(this, self.signatures[other])).collect();
         let near = || measured.iter().filter(|likeness| likeness.is_near()).count() as f64 * self.images_per_sampled();
         let candidates = if whole { candidates } else { near().round() };
         let mut distances: Vec<f64> = measured.iter().map(|likeness| distance(likeness.correlation)).collect();
@@ -268,56 +237,6 @@ impl<'a> SimilaritySearch<'a> {
         let within = reach as f64 * self.images_per_sampled() - 1.0;
         (-flatness * (within * around.len() as f64).ln()).exp()
     }
-}
-
-/// Of each image the bits that say where a coefficient is above the median of the set. Under a fixed camera all images share
-/// what the plain hash compares, and these tell them apart.
-fn relative_hashes(signatures: &[&Signature]) -> Vec<u64> {
-    let coefficients = |signature: &&Signature| -> Vec<f32> {
-        let scale = signature.inverse_length as f32;
-        low_frequencies(&signature.pixels).into_iter().map(|value| value * scale).collect()
-    };
-    let of_images: Vec<Vec<f32>> = signatures.iter().map(coefficients).collect();
-    let median = |at: usize| {
-        let mut values: Vec<f32> = of_images.iter().map(|values| values[at]).collect();
-        let middle = values.len() / 2;
-        *values.select_nth_unstable_by(middle, f32::total_cmp).1
-    };
-    let medians: Vec<f32> = (0..LOW * LOW - 1).map(median).collect();
-    of_images.iter().map(|values| bits(values.iter().zip(&medians).map(|(value, median)| value > median))).collect()
-}
-
-/// Row k is the k-th cosine of the DCT-II, without its scale, which does not change a sign.
-static COSINES: LazyLock<Vec<[f32; SIDE]>> = LazyLock::new(|| {
-    let cosine = |k: usize, x: usize| (std::f64::consts::PI * k as f64 * (x as f64 + 0.5) / SIDE as f64).cos() as f32;
-    (0..LOW).map(|k| std::array::from_fn(|x| cosine(k, x))).collect()
-});
-
-/// The coefficients of the lowest frequencies, (LOW, LOW), without the first, which is the mean.
-fn low_frequencies(pixels: &[u8]) -> Vec<f32> {
-    let dot = |cosine: &[f32; SIDE], values: &mut dyn Iterator<Item = f32>| -> f32 {
-        cosine.iter().zip(values).map(|(c, v)| c * v).sum()
-    };
-    // (SIDE, LOW): each row transformed.
-    let rows: Vec<f32> = pixels
-        .chunks_exact(SIDE)
-        .flat_map(|row| COSINES.iter().map(|cosine| dot(cosine, &mut row.iter().map(|&value| f32::from(value)))))
-        .collect();
-    let column = |k: usize| rows[k..].iter().step_by(LOW).copied();
-    let all = COSINES.iter().flat_map(|cosine| (0..LOW).map(move |k| dot(cosine, &mut column(k))));
-    all.skip(1).collect()
-}
-
-/// A bit for each coefficient: whether it is above their median.
-fn hash(coefficients: &[f32]) -> u64 {
-    let mut sorted = coefficients.to_vec();
-    sorted.sort_by(f32::total_cmp);
-    let median = sorted[sorted.len() / 2];
-    bits(coefficients.iter().map(|&value| value > median))
-}
-
-fn bits(set: impl Iterator<Item = bool>) -> u64 {
-    set.enumerate().fold(0, |bits, (at, set)| bits | u64::from(set) << at)
 }
 
 #[cfg(test)]

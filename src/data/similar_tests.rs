@@ -37,7 +37,7 @@ fn pairs_of(signatures: &[Signature]) -> Vec<Twins> {
 
 #[test]
 fn different_images_of_one_texture_are_not_near() {
-    let signatures: Vec<Signature> = textile().iter().map(|image| Signature::of(image).unwrap()).collect();
+    let signatures: Vec<Signature> = textile().iter().map(|image| signature(image).unwrap()).collect();
     assert_eq!(signatures.len(), 360);
     assert_eq!(pairs_of(&signatures), []);
 }
@@ -47,8 +47,8 @@ fn altered_copies_are_near() {
     let images: Vec<RgbImage> = textile().into_iter().step_by(6).collect();
     let found = |alter: &dyn Fn(&RgbImage) -> RgbImage| {
         let near = |image: &&RgbImage| {
-            let (original, copy) = (Signature::of(image).unwrap(), Signature::of(&alter(image)).unwrap());
-            original.likeness(&copy).is_near()
+            let (original, copy) = (signature(image).unwrap(), signature(&alter(image)).unwrap());
+            likeness(&original, &copy).is_near()
         };
         images.iter().filter(near).count() as f64 / images.len() as f64
     };
@@ -64,8 +64,8 @@ fn altered_copies_are_near() {
 #[test]
 fn pairs_are_found_wherever_they_stand() {
     let images = textile();
-    let mut signatures: Vec<Signature> = images[..20].iter().map(|image| Signature::of(image).unwrap()).collect();
-    signatures.insert(3, Signature::of(&reencoded(&images[11])).unwrap());
+    let mut signatures: Vec<Signature> = images[..20].iter().map(|image| signature(image).unwrap()).collect();
+    signatures.insert(3, signature(&reencoded(&images[11])).unwrap());
     let pairs = pairs_of(&signatures);
     assert_eq!(pairs.iter().map(|pair| (pair.first, pair.second)).collect::<Vec<_>>(), [(3, 12)]);
     let likeness = pairs[0].likeness.unwrap();
@@ -75,9 +75,9 @@ fn pairs_are_found_wherever_they_stand() {
 #[test]
 fn the_surest_come_first() {
     let images = textile();
-    let mut signatures: Vec<Signature> = images[..60].iter().map(|image| Signature::of(image).unwrap()).collect();
+    let mut signatures: Vec<Signature> = images[..60].iter().map(|image| signature(image).unwrap()).collect();
     for copy in [cropped(&images[2], 1), reencoded(&images[9])] {
-        signatures.push(Signature::of(&copy).unwrap());
+        signatures.push(signature(&copy).unwrap());
     }
     let pairs = pairs_of(&signatures);
     assert_eq!(pairs.iter().map(|pair| (pair.first, pair.second)).collect::<Vec<_>>(), [(9, 61), (2, 60)]);
@@ -113,7 +113,7 @@ fn parts_in_a_fixture_are_told_from_copies() {
         let copy = if index % 2 == 0 { imageops::brighten(&images[7 * index], 12) } else { halved(&images[7 * index]) };
         images.push(copy);
     }
-    let signatures: Vec<Signature> = images.iter().map(|image| Signature::of(image).unwrap()).collect();
+    let signatures: Vec<Signature> = images.iter().map(|image| signature(image).unwrap()).collect();
     let found = near_pairs(&signatures.iter().collect::<Vec<_>>(), 2);
     let planted = |pair: &&Twins| pair.second >= 300 && pair.first == 7 * (pair.second - 300);
     assert!(found.look_alikes > 5_000, "{} look alike", found.look_alikes);
@@ -124,7 +124,7 @@ fn parts_in_a_fixture_are_told_from_copies() {
 
 #[test]
 fn in_a_set_of_one_picture_no_pair_stands_out() {
-    let signature = Signature::of(&textile()[0]).unwrap();
+    let signature = signature(&textile()[0]).unwrap();
     let found = near_pairs(&vec![&signature; 150], 2);
     assert_eq!((found.twins.len(), found.look_alikes), (0, 11_175));
     assert_eq!(near_pairs(&[&signature; 4], 2).twins.len(), 6, "a few images: each pair by itself");
@@ -132,9 +132,9 @@ fn in_a_set_of_one_picture_no_pair_stands_out() {
 
 #[test]
 fn flat_pictures_are_like_nothing() {
-    let flat = |shade: u8| Signature::of(&RgbImage::from_pixel(40, 30, Rgb([shade; 3]))).unwrap();
-    let likeness = flat(20).likeness(&flat(200));
+    let flat = |shade: u8| signature(&RgbImage::from_pixel(40, 30, Rgb([shade; 3]))).unwrap();
+    let likeness = likeness(&flat(20), &flat(200));
     assert_eq!(likeness.correlation, 0.0);
     assert!(!likeness.is_near() && pairs_of(&[flat(20), flat(20)]).is_empty());
-    assert!(Signature::of(&RgbImage::new(0, 0)).is_err());
+    assert!(signature(&RgbImage::new(0, 0)).is_err());
 }

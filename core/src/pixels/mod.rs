@@ -2,10 +2,14 @@
 
 pub mod jpeg;
 mod resample;
+pub mod signature;
+pub mod statistics;
+mod thumbnail;
 
 pub use resample::{Interpolation, resample};
+pub use thumbnail::thumbnail;
 
-use image::RgbImage;
+use image::{Rgb, RgbImage};
 
 /// A rectangle of an image, in pixels; inside the image and not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,4 +47,20 @@ pub fn halved(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
 pub fn color_spread(image: &RgbImage) -> u64 {
     let spread = |[r, g, b]: [u8; 3]| u64::from(r.max(g).max(b) - r.min(g).min(b));
     image.pixels().map(|pixel| spread(pixel.0)).sum()
+}
+
+/// ITU-R BT.601, rounded, as Pillow's `convert("L")`.
+pub fn luma(Rgb([r, g, b]): Rgb<u8>) -> f32 {
+    (0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)).round()
+}
+
+/// `(x - mean) / std` of pixels in 0..1, shape (3, height, width).
+pub fn planes(image: &RgbImage, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
+    let mut pixels = Vec::with_capacity(image.as_raw().len());
+    for channel in 0..3 {
+        // A channel has 256 values only.
+        let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean[channel]) / std[channel]);
+        pixels.extend(image.as_raw().chunks_exact(3).map(|pixel| table[usize::from(pixel[channel])]));
+    }
+    pixels
 }

@@ -6,7 +6,7 @@
 //! 1967) of the luma. Sensor noise counts too: it cannot be told from a fine texture.
 
 use super::Geometry;
-use crate::augment::luma;
+use crate::pixels::luma;
 use image::RgbImage;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};

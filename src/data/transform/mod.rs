@@ -14,8 +14,7 @@ mod resized_cache;
 mod tiles;
 
 pub use crate::pixels::Interpolation;
-pub(super) use normalize::Histograms;
-pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
+pub use normalize::{IMAGENET, Normalization, SYMMETRIC};
 pub use resize::Geometry;
 pub use tiles::{Bag, Bags, Place, Tiles};
 
@@ -25,6 +24,7 @@ use super::kinds::{Look, Watch};
 use crate::augment::{AugmentSettings, Corruption, Effect, Window};
 use crate::config::{PreprocessSettings, ResizeMode};
 use crate::error::Result;
+use crate::pixels::statistics::ChannelStatistics;
 use crate::rng::{Purpose, Stream};
 use crate::size::Size;
 use image::RgbImage;

@@ -3,6 +3,8 @@
 use super::BackboneDefaults;
 use crate::config::{NormalizeChoice, PreprocessSettings};
 use crate::error::{Error, Result};
+use crate::pixels::planes;
+use crate::pixels::statistics::ChannelStatistics;
 use crate::size::Size;
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
@@ -30,19 +32,6 @@ pub enum Normalization {
     },
     /// The mean and standard deviation of each channel over the batch. A prediction then depends on its batch.
     Batch,
-}
-
-/// Statistics of the training images for pixels in 0..1, per channel.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct ChannelStatistics {
-    /// Mean.
-    pub mean: [f32; 3],
-    /// Standard deviation of the population.
-    pub std: [f32; 3],
-    /// Median.
-    pub median: [f32; 3],
-    /// Interquartile range.
-    pub iqr: [f32; 3],
 }
 
 impl Normalization {
@@ -93,14 +82,7 @@ impl Normalization {
     /// Standardised pixels, shape (3, height, width); only scaled to 0..1 for [`Normalization::Batch`].
     pub fn standardize(&self, image: &RgbImage) -> Vec<f32> {
         let (mean, std) = self.scale();
-        let plane = image.width() as usize * image.height() as usize;
-        let mut pixels = Vec::with_capacity(3 * plane);
-        for channel in 0..3 {
-            // A channel has 256 values only.
-            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean[channel]) / std[channel]);
-            pixels.extend(image.as_raw().chunks_exact(3).map(|pixel| table[usize::from(pixel[channel])]));
-        }
-        pixels
+        planes(image, mean, std)
     }
 
     /// A normalisation that needs no batch: for [`Normalization::Batch`], about mid-grey.
@@ -141,60 +123,6 @@ impl Normalization {
             of_channel(pixels, &mut |x| *x = ((f64::from(*x) - mean) / std) as f32);
         }
     }
-}
-
-/// Counts of the 256 values of each channel. Sums of counts do not depend on the order of the images.
-#[derive(Debug, Clone)]
-pub(in crate::data) struct Histograms([[u64; 256]; 3]);
-
-impl Histograms {
-    pub(in crate::data) fn new() -> Self {
-        Self([[0; 256]; 3])
-    }
-
-    pub(in crate::data) fn add(&mut self, image: &RgbImage) {
-        for pixel in image.as_raw().chunks_exact(3) {
-            for (counts, &value) in self.0.iter_mut().zip(pixel) {
-                counts[usize::from(value)] += 1;
-            }
-        }
-    }
-
-    pub(in crate::data) fn merge(&mut self, other: &Self) {
-        for (counts, others) in self.0.iter_mut().zip(&other.0) {
-            counts.iter_mut().zip(others).for_each(|(count, other)| *count += other);
-        }
-    }
-
-    pub(in crate::data) fn statistics(&self) -> ChannelStatistics {
-        let deviation = |counts: [u64; 256]| {
-            let mean = average(&counts, |x| x);
-            average(&counts, |x| (x - mean).powi(2)).sqrt() as f32
-        };
-        ChannelStatistics {
-            mean: self.0.map(|counts| average(&counts, |x| x) as f32),
-            std: self.0.map(deviation),
-            median: self.0.map(|counts| quantile(&counts, 0.5) as f32),
-            iqr: self.0.map(|counts| (quantile(&counts, 0.75) - quantile(&counts, 0.25)) as f32),
-        }
-    }
-}
-
-/// Mean of `f` over the values 0..1 of a histogram.
-fn average(counts: &[u64; 256], f: impl Fn(f64) -> f64) -> f64 {
-    let total = counts.iter().sum::<u64>().max(1) as f64;
-    counts.iter().enumerate().map(|(value, &count)| f(value as f64 / 255.0) * count as f64).sum::<f64>() / total
-}
-
-/// The smallest value, in 0..1, that at least the share `q` of the pixels does not exceed.
-fn quantile(counts: &[u64; 256], q: f64) -> f64 {
-    let wanted = q * counts.iter().sum::<u64>() as f64;
-    let mut seen = 0;
-    let value = counts.iter().position(|&count| {
-        seen += count;
-        seen > 0 && seen as f64 >= wanted
-    });
-    value.unwrap_or(0) as f64 / 255.0
 }
 
 #[cfg(test)]

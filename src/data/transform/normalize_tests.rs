@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::{InterpolationChoice, ResizeMode};
 use crate::data::transform::Interpolation;
+use crate::pixels::statistics::Histograms;
 
 const BACKBONE: BackboneDefaults = BackboneDefaults {
     mean: [0.1, 0.2, 0.3],
@@ -55,7 +56,7 @@ fn pixels_are_planes() {
 
 #[test]
 fn statistics_of_a_known_image() {
-    let mut histograms = Histograms::new();
+    let mut histograms = Histograms::default();
     // Red: 0, 51, 102, 153, 204 (0 to 0.8 in steps of 0.2); green constant; blue mostly dark.
     let pixels = vec![0, 255, 0, 51, 255, 0, 102, 255, 0, 153, 255, 0, 204, 255, 255];
     histograms.add(&RgbImage::from_raw(5, 1, pixels).unwrap());

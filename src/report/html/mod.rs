@@ -5,13 +5,12 @@ mod heat;
 mod markup;
 mod run;
 mod scatter;
-mod thumbnail;
 
+pub use crate::pixels::thumbnail;
 pub use compare::{ComparisonPage, save_comparison_page};
 pub use heat::{frame, heat_map};
 pub use run::{MapKind, Mistake, Mistakes, Neighbor, RunPage, save_run_page};
 pub use scatter::save_scatter_page;
-pub use thumbnail::thumbnail;
 
 use crate::error::Result;
 use crate::system::files::write_atomic;
@@ -127,5 +126,21 @@ mod tests {
         let page = Page { title: hostile, subtitle: hostile, style: "", body: "", data: &data, script: "" }.render();
         assert_eq!(page.matches("</script>").count(), 2);
         assert_eq!(page.matches("<b").count(), 1, "only <body>");
+    }
+
+    #[test]
+    fn three_hundred_fit_in_a_page() {
+        // The textile images of the quick start, the roughest texture at hand.
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/textile");
+        let mut files: Vec<_> = walkdir::WalkDir::new(folder).into_iter().flatten().collect();
+        files.retain(|file| file.path().extension().is_some_and(|e| e == "png" || e == "jpg" || e == "jpeg"));
+        let sizes = files.iter().step_by(20).map(|file| {
+            let image = image::open(file.path()).unwrap().into_rgb8();
+            thumbnail(&image, 96).unwrap().len()
+        });
+        let sizes: Vec<usize> = sizes.collect();
+        assert!(sizes.len() >= 10);
+        let page = 300 * sizes.iter().sum::<usize>() / sizes.len() * 4 / 3;
+        assert!(page < 3_000_000, "{page} bytes");
     }
 }
