@@ -13,7 +13,9 @@
 //! ```
 
 // In `core/`, a crate of its own that a build for tests optimises.
-pub use vitadapt_core::{bitmap, error, kernels, linalg, nn, optim, pixels, rng, system};
+pub(crate) use vitadapt_core::bitmap;
+#[doc(inline)]
+pub use vitadapt_core::{error, kernels, linalg, nn, optim, pixels, rng, system};
 
 mod forms;
 pub mod size;

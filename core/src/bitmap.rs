@@ -1,4 +1,5 @@
 //! plotters' bitmap backend without its generics, so that drawing is compiled here and not where it is called.
+#![allow(clippy::missing_errors_doc)] // they are plotters' own
 
 use plotters::backend::BitMapBackend;
 use plotters::style::TextStyle;
@@ -32,6 +33,9 @@ impl BackendStyle for Stroke {
 
 impl<'a> Bitmap<'a> {
     /// Draws on `pixels`, row by row, of a picture of that width and height.
+    ///
+    /// # Panics
+    /// When there are fewer than three bytes a pixel.
     pub fn new(pixels: &'a mut [u8], size: (u32, u32)) -> Self {
         Self(BitMapBackend::with_buffer(pixels, size))
     }
@@ -42,41 +46,26 @@ impl<'a> Bitmap<'a> {
     }
 
     /// Lines from point to point.
-    ///
-    /// # Errors
-    /// Those of plotters.
     pub fn path(&mut self, points: Vec<BackendCoord>, stroke: Stroke) -> Drawn<'a> {
         self.0.draw_path(points, &stroke)
     }
 
     /// A rectangle from its upper left to its lower right corner.
-    ///
-    /// # Errors
-    /// Those of plotters.
     pub fn rect(&mut self, corners: [BackendCoord; 2], stroke: Stroke, fill: bool) -> Drawn<'a> {
         self.0.draw_rect(corners[0], corners[1], &stroke, fill)
     }
 
     /// A circle.
-    ///
-    /// # Errors
-    /// Those of plotters.
     pub fn circle(&mut self, center: BackendCoord, radius: u32, stroke: Stroke, fill: bool) -> Drawn<'a> {
         self.0.draw_circle(center, radius, &stroke, fill)
     }
 
     /// A filled polygon.
-    ///
-    /// # Errors
-    /// Those of plotters.
     pub fn polygon(&mut self, corners: Vec<BackendCoord>, stroke: Stroke) -> Drawn<'a> {
         self.0.fill_polygon(corners, &stroke)
     }
 
     /// A text at its anchor.
-    ///
-    /// # Errors
-    /// Those of plotters.
     pub fn text(&mut self, text: &str, style: &TextStyle<'_>, place: BackendCoord) -> Drawn<'a> {
         self.0.draw_text(text, style, place)
     }

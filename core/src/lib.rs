@@ -1,8 +1,8 @@
-//! What vitadapt computes with, below everything that knows of images, models or settings: errors, random streams, the
-//! system, kernels, matrices and layers.
+//! What vitadapt computes with: errors, random streams, the system, kernels, matrices, layers, pixels, the optimiser's
+//! arithmetic. Nothing here knows of data sets, models or settings.
 //!
-//! A crate of its own so that a build for tests optimises this code alone; [vitadapt](https://docs.rs/vitadapt) passes
-//! its modules on under the same names.
+//! It is a crate of its own because this is what the tests spend their time in: of vitadapt's code, a build for tests
+//! optimises only this. vitadapt passes the modules on under the same names.
 
 pub mod bitmap;
 pub mod error;

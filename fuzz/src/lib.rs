@@ -9,8 +9,8 @@ use std::fs;
 use std::io::{Cursor, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use vitadapt::backbone::{Backbone, TextTower};
 use vitadapt::data::Dataset;
@@ -143,16 +143,19 @@ pub fn run_record(bytes: &[u8]) {
     });
 }
 
+/// One for all inputs: each port is taken for a minute after its use, and there are not enough of them.
+static LISTENER: LazyLock<TcpListener> =
+    LazyLock::new(|| TcpListener::bind("127.0.0.1:0").expect("a port of this machine"));
+
 /// The answers of a server, in their order, apart by byte 0x1E; the last one is for all further requests.
 pub fn hub(bytes: &[u8]) {
     in_scratch(|scratch| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port of this machine");
-        let place = listener.local_addr().expect("an address");
+        let place = LISTENER.local_addr().expect("an address");
         let answers: Vec<Vec<u8>> = bytes.split(|&byte| byte == 0x1E).map(<[u8]>::to_vec).collect();
         let done = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&done);
         let server = std::thread::spawn(move || {
-            for (number, stream) in listener.incoming().enumerate() {
+            for (number, stream) in LISTENER.incoming().enumerate() {
                 if ended.load(Ordering::Acquire) {
                     return;
                 }

@@ -4,7 +4,7 @@
 //! more than once in memory.
 
 use super::pickle::{inspect, other_kind};
-use crate::kernels::{not_finite, read};
+use crate::kernels::{count_not_finite, read};
 use crate::nn::reason;
 use crate::system::shown::Shown;
 use candle_core::pickle::PthTensors;
@@ -188,7 +188,7 @@ impl<'a> Tensors<'a> {
 /// # Errors
 /// A message that names the tensor.
 pub fn check_finite(name: &str, tensor: &Tensor) -> Result<(), String> {
-    let count = || read(&tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?, |values| Ok(not_finite(values)));
+    let count = || read(&tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?, |values| Ok(count_not_finite(values)));
     match count().map_err(|error| format!("{name}: {}", reason(&error)))? {
         0 => Ok(()),
         bad => Err(format!("{name} has values that are not finite numbers ({bad} of {})", tensor.elem_count())),

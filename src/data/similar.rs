@@ -70,7 +70,8 @@ impl Likeness {
 pub fn signature(image: &RgbImage) -> Result<Signature, ImageError> {
     let geometry = Geometry::squash(SIDE, Interpolation::Bilinear);
     let small = geometry.resized(image, Rgb([0; 3]))?;
-    Ok(Signature::of_pixels(small.pixels().map(|&pixel| luma(pixel) as u8).collect()))
+    let mut levels = small.pixels().map(|&pixel| luma(pixel) as u8);
+    Ok(Signature::of_pixels(std::array::from_fn(|_| levels.next().unwrap_or_default())))
 }
 
 fn likeness(one: &Signature, other: &Signature) -> Likeness {

@@ -14,6 +14,7 @@ use crate::linalg::Matrix;
 use crate::metrics::Scores;
 use crate::model::Model;
 use crate::nn::workers::Workers;
+use crate::pixels::thumbnail;
 use crate::report::{Console, html, plots};
 use crate::system::files::create_folder;
 use crate::system::json::read_json;
@@ -238,7 +239,7 @@ fn thumbnails(
     let made = workers.map_on_cpu(chosen.clone(), |i| {
         progress.inc(1);
         // An image that is no longer there is left out of the page; its features were computed before.
-        decode_file(&scatter.points[i].path, decode).ok().and_then(|image| html::thumbnail(&image, THUMBNAIL))
+        decode_file(&scatter.points[i].path, decode).ok().and_then(|image| thumbnail(&image, THUMBNAIL))
     });
     progress.finish();
     let mut thumbnails: Vec<Option<Vec<u8>>> = vec![None; n];

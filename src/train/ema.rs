@@ -5,7 +5,7 @@ use super::snapshot::{snapshot, with_values};
 use crate::backbone::{Params, check_finite};
 use crate::error::Result;
 use crate::nn::workers::Workers;
-use crate::optim::average::move_average;
+use crate::optim::average::update_average;
 use candle_core::{Error, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ impl Average {
         let decay = self.decay.min((1.0 + update as f64) / (10.0 + update as f64));
         let pairs: Vec<(&Tensor, &Var)> =
             self.values.values().zip(params.trained()).map(|(average, (_, var))| (average, var)).collect();
-        workers.map(pairs, |(average, var)| move_average(average, &var.as_detached_tensor(), decay))?;
+        workers.map(pairs, |(average, var)| update_average(average, &var.as_detached_tensor(), decay))?;
         Ok(())
     }
 

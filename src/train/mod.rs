@@ -1,7 +1,7 @@
 //! Training: one loop, and the parts it is made of.
 //!
 //! mix → upload (in `data`; ahead, on a GPU) → trainer (shards) → backprop (forward and backward) → accumulator →
-//! gradients (clip) → `step_metrics` (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in
+//! `optim::gradients` (clip) → `step_metrics` (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in
 //! `step`, `epoch` and `soup`.
 
 pub mod accumulator;

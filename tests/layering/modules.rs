@@ -61,7 +61,8 @@ impl Crate {
         let mut below = Vec::new();
         module.walk(&tokens.into_iter().collect::<Vec<_>>(), test, &mut below);
         let path = module.path.clone();
-        self.0.insert(path.clone(), module);
+        let other = self.0.insert(path.clone(), module);
+        assert!(other.is_none() || path.is_empty(), "{} is a module of both crates", path.join("::"));
         for Below { name, body, test, at } in below {
             let path = [path.as_slice(), std::slice::from_ref(&name)].concat();
             match body {

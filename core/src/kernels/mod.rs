@@ -24,7 +24,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 
 /// Runs a closure compiled for the best instruction set of this CPU. What it calls must be inlined into it: a function or
-/// closure that is called instead is compiled for the baseline. A large one is given to the macro of this name.
+/// closure that is called instead is compiled for the baseline. In this crate a large one is given to the macro of this name.
 pub fn simd<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
@@ -176,7 +176,7 @@ fn fold_lanes(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 /// How many values are NaN or infinite.
-pub fn not_finite(values: &[f32]) -> usize {
+pub fn count_not_finite(values: &[f32]) -> usize {
     values.iter().filter(|value| !value.is_finite()).count()
 }
 
@@ -192,7 +192,7 @@ pub fn add_rows(rows: &[f32], sum: &mut [f32]) {
 }
 
 /// Adds `row` (n) to every row of `rows` (m, n): a bias.
-pub fn add_to_rows(rows: &mut [f32], row: &[f32]) {
+pub fn add_bias(rows: &mut [f32], row: &[f32]) {
     simd!({
         for values in rows.chunks_exact_mut(row.len()) {
             values.iter_mut().zip(row).for_each(|(value, term)| *value += term);

@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor};
 ///
 /// # Errors
 /// When the shapes differ, or the device fails.
-pub fn move_average(average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
+pub fn update_average(average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
     if fused(average) {
         return average.inplace_op2(&x.contiguous()?, &Move { decay: decay as f32 });
     }

@@ -1,4 +1,4 @@
-//! Gradients of the trainable parameters by name: taken from a backward pass, summed over shards, measured, clipped.
+//! Gradients of the trainable parameters by name: added, measured, clipped.
 
 use crate::kernels::{Fusible, contiguous, contiguous_mut, fused, lane_sum, read, simd};
 #[cfg(feature = "cuda")]

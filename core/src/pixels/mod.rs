@@ -1,4 +1,4 @@
-//! Pixels of 8-bit RGB images, one after the other.
+//! Arithmetic on the pixels of 8-bit RGB images, and whether a JPEG holds all of them.
 
 pub mod jpeg;
 mod resample;
@@ -24,8 +24,7 @@ pub struct Window {
     pub height: u32,
 }
 
-/// The mean of each block of 2 x 2 pixels; `size` is that of the result,
-/// pixels are RGB, row by row.
+/// An RGB picture of twice this width and height, row by row, reduced to it: the mean of each block of 2 x 2 pixels.
 pub fn halved(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
     let row = 3 * width as usize;
     let mut pixels = vec![0; row * height as usize];
@@ -49,13 +48,14 @@ pub fn color_spread(image: &RgbImage) -> u64 {
     image.pixels().map(|pixel| spread(pixel.0)).sum()
 }
 
-/// ITU-R BT.601, rounded, as Pillow's `convert("L")`.
+/// The luma of ITU-R BT.601, rounded, as Pillow's `convert("L")`.
+#[inline]
 pub fn luma(Rgb([r, g, b]): Rgb<u8>) -> f32 {
     (0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)).round()
 }
 
-/// `(x - mean) / std` of pixels in 0..1, shape (3, height, width).
-pub fn planes(image: &RgbImage, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
+/// Standardised pixels, `(x - mean) / std` of values in 0..1: shape (3, height, width).
+pub fn standardized_planes(image: &RgbImage, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
     let mut pixels = Vec::with_capacity(image.as_raw().len());
     for channel in 0..3 {
         // A channel has 256 values only.

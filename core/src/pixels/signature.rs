@@ -15,15 +15,15 @@ const LEAST_LENGTH: f64 = SIDE as f64;
 pub struct Signature {
     hash: u64,
     /// The luma of the reduced picture.
-    pixels: Vec<u8>,
+    pixels: [u8; SIDE * SIDE],
     mean: f64,
     /// The inverse length of the pixels around their mean; 0 for a flat picture, where only rounding would be compared.
     inverse_length: f64,
 }
 
 impl Signature {
-    /// The signature of an image whose luma was reduced to these pixels, `SIDE` x `SIDE`.
-    pub fn of_pixels(pixels: Vec<u8>) -> Self {
+    /// The signature of an image whose luma was reduced to these pixels.
+    pub fn of_pixels(pixels: [u8; SIDE * SIDE]) -> Self {
         let mean = pixels.iter().map(|&value| f64::from(value)).sum::<f64>() / pixels.len() as f64;
         let length = pixels.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>().sqrt();
         let inverse_length = if length < LEAST_LENGTH { 0.0 } else { length.recip() };
@@ -31,6 +31,7 @@ impl Signature {
     }
 
     /// In how many bits, of 63, the hashes differ.
+    #[inline]
     pub fn differing_bits(&self, other: &Self) -> u32 {
         (self.hash ^ other.hash).count_ones()
     }
@@ -45,6 +46,9 @@ impl Signature {
 
 /// Of each image the bits that say where a coefficient is above the median of the set. Under a fixed camera all images share
 /// what the plain hash compares, and these tell them apart.
+///
+/// # Panics
+/// When there are none.
 pub fn relative_hashes(signatures: &[&Signature]) -> Vec<u64> {
     let coefficients = |signature: &&Signature| -> Vec<f32> {
         let scale = signature.inverse_length as f32;

@@ -36,7 +36,7 @@ impl Histograms {
         }
     }
 
-    /// Takes in the counts of others.
+    /// Takes in the counts of another.
     pub fn merge(&mut self, other: &Self) {
         for (counts, others) in self.0.iter_mut().zip(&other.0) {
             counts.iter_mut().zip(others).for_each(|(count, other)| *count += other);
@@ -73,4 +73,23 @@ fn quantile(counts: &[u64; 256], q: f64) -> f64 {
         seen > 0 && seen as f64 >= wanted
     });
     value.unwrap_or(0) as f64 / 255.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_of_a_known_image() {
+        let mut histograms = Histograms::default();
+        // Red: 0, 51, 102, 153, 204 (0 to 0.8 in steps of 0.2); green constant; blue mostly dark.
+        let pixels = vec![0, 255, 0, 51, 255, 0, 102, 255, 0, 153, 255, 0, 204, 255, 255];
+        histograms.add(&RgbImage::from_raw(5, 1, pixels).unwrap());
+        let found = histograms.statistics();
+        let near = |a: f32, b: f32| (a - b).abs() < 1e-6;
+        assert!(near(found.mean[0], 0.4) && near(found.std[0], 0.08f32.sqrt()), "{found:?}");
+        assert!(near(found.median[0], 0.4) && near(found.iqr[0], 0.4), "{found:?}");
+        assert!(near(found.mean[1], 1.0) && near(found.std[1], 0.0), "{found:?}");
+        assert!(near(found.median[2], 0.0) && near(found.iqr[2], 0.0) && near(found.mean[2], 0.2), "{found:?}");
+    }
 }

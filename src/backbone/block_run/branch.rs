@@ -2,7 +2,7 @@
 
 use super::super::block::Block;
 use crate::kernels::buffer::Buffer;
-use crate::kernels::{add_to_rows, keep, read_optional};
+use crate::kernels::{add_bias, keep, read_optional};
 use crate::nn::{AdaptedLinear, AttentionKernel, LayerNorm, Mode, add_branch, branch_backward, drop_path_factors};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
@@ -82,7 +82,7 @@ impl Block {
             // The product adds to the residual and the bias in place.
             layer.linear().with_bias(|bias| {
                 let Some(bias) = bias else { return Ok(()) };
-                add_to_rows(sum, bias);
+                add_bias(sum, bias);
                 Ok(())
             })?;
             layer.multiply(0..width, x, mask, sizes.rows_at_once(), 1.0, sum)?;

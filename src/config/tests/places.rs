@@ -30,7 +30,9 @@ fn naming(folder: &Path, named: &dyn Fn(&str) -> bool, found: &mut BTreeSet<Stri
 
 fn files(named: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut found = BTreeSet::new();
-    naming(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), named, &mut found);
+    for folder in ["src", "core/src"] {
+        naming(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), named, &mut found);
+    }
     found.into_iter().collect()
 }
 

@@ -3,7 +3,7 @@
 use super::BackboneDefaults;
 use crate::config::{NormalizeChoice, PreprocessSettings};
 use crate::error::{Error, Result};
-use crate::pixels::planes;
+use crate::pixels::standardized_planes;
 use crate::pixels::statistics::ChannelStatistics;
 use crate::size::Size;
 use image::{Rgb, RgbImage};
@@ -82,7 +82,7 @@ impl Normalization {
     /// Standardised pixels, shape (3, height, width); only scaled to 0..1 for [`Normalization::Batch`].
     pub fn standardize(&self, image: &RgbImage) -> Vec<f32> {
         let (mean, std) = self.scale();
-        planes(image, mean, std)
+        standardized_planes(image, mean, std)
     }
 
     /// A normalisation that needs no batch: for [`Normalization::Batch`], about mid-grey.

@@ -6,7 +6,6 @@ mod markup;
 mod run;
 mod scatter;
 
-pub use crate::pixels::thumbnail;
 pub use compare::{ComparisonPage, save_comparison_page};
 pub use heat::{frame, heat_map};
 pub use run::{MapKind, Mistake, Mistakes, Neighbor, RunPage, save_run_page};
@@ -105,6 +104,7 @@ fn hex(RGBColor(r, g, b): RGBColor) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pixels::thumbnail;
 
     #[test]
     fn only_images_become_addresses() {

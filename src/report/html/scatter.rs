@@ -14,7 +14,7 @@ use crate::system::shown::{Shown, printable};
 /// prediction of a point, hides classes and shows misclassified points alone.
 ///
 /// `thumbnails` is asked once for each point, in order, for a small image file, such as
-/// [`thumbnail`](super::thumbnail) makes; what it gives makes up most of the page's size, so beyond some thousand points
+/// [`thumbnail`](crate::pixels::thumbnail) makes; what it gives makes up most of the page's size, so beyond some thousand points
 /// it should return none for some.
 ///
 /// # Errors

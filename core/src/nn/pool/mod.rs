@@ -9,7 +9,7 @@ mod plain;
 mod side_by_side;
 
 pub use gated::GatedPool;
-pub use plain::{Gem, LogSumExp, Mahalanobis, Max, Mean, Stats, Top, top_of};
+pub use plain::{Gem, LogSumExp, Mahalanobis, Max, Mean, Stats, Top};
 pub use side_by_side::SideBySide;
 
 use candle_core::{Result, Tensor, Var};

@@ -117,7 +117,7 @@ impl TokenPool for Top {
 ///
 /// # Errors
 /// When the device fails.
-pub fn top_of(tokens: &Tensor, count: usize) -> Result<Tensor> {
+fn top_of(tokens: &Tensor, count: usize) -> Result<Tensor> {
     let (_, rows, width) = tokens.dims3()?;
     let values: Vec<f32> = tokens.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
     let mut mask = vec![0f32; values.len()];
