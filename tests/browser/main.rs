@@ -14,7 +14,8 @@ use chromium::{Chromium, Screen};
 use image::{Rgb, RgbImage};
 use run_page::{HOSTILE, SHOWN};
 use serde_json::{Value, json};
-use vitadapt::report::html::{save_scatter_page, thumbnail};
+use vitadapt::pixels::thumbnail;
+use vitadapt::report::html::save_scatter_page;
 use vitadapt::report::plots::{Scatter, ScatterPoint};
 
 const DESK: Screen = Screen { width: 1280, height: 900, dark: false, touch: false };

@@ -5,7 +5,8 @@ use serde_json::json;
 use vitadapt::config::{self, InspectionSettings};
 use vitadapt::features::EvidenceGrid;
 use vitadapt::metrics::{Evaluation, Robustness, Rules, Scores, evaluate};
-use vitadapt::report::html::{MapKind, Mistake, Mistakes, Neighbor, RunPage, heat_map, thumbnail};
+use vitadapt::pixels::thumbnail;
+use vitadapt::report::html::{MapKind, Mistake, Mistakes, Neighbor, RunPage, heat_map};
 use vitadapt::train::progress::EpochRecord;
 
 pub const HOSTILE: &str = "</script><b onclick=\"alert('1')\">&\u{2028}\u{202e}日本 <!--";
