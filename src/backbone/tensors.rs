@@ -4,7 +4,7 @@
 //! more than once in memory.
 
 use super::pickle::{inspect, other_kind};
-use crate::kernels::{count_not_finite, read};
+use crate::kernels::{count_not_finite, read, widened};
 use crate::nn::reason;
 use crate::system::shown::Shown;
 use candle_core::pickle::PthTensors;
@@ -176,7 +176,7 @@ impl<'a> Tensors<'a> {
                 file.get(name).and_then(|tensor| tensor.ok_or_else(|| candle_core::Error::Msg("is missing".into())))
             }
         };
-        let tensor = tensor.and_then(|tensor| tensor.to_dtype(DType::F32)?.contiguous());
+        let tensor = tensor.and_then(|tensor| widened(&tensor)?.to_dtype(DType::F32)?.contiguous());
         let tensor = tensor.map_err(|error| format!("{name}: {}", reason(&error)))?;
         check_finite(name, &tensor)?;
         Ok(tensor)

@@ -22,6 +22,7 @@ pub use operation::Operation;
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+use half::slice::HalfFloatSliceExt;
 
 /// Runs a closure compiled for the best instruction set of this CPU. What it calls must be inlined into it: a function or
 /// closure that is called instead is compiled for the baseline. In this crate a large one is given to the macro of this name.
@@ -124,7 +125,21 @@ pub fn tensor_core_heads(head_dim: usize) -> Option<usize> {
 /// # Errors
 /// When the device is out of memory.
 pub fn widened(x: &Tensor) -> Result<Tensor> {
-    if x.dtype().size_in_bytes() < 4 { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
+    if x.dtype().size_in_bytes() >= 4 {
+        return Ok(x.clone());
+    }
+    let (storage, layout) = x.storage_and_layout();
+    // On a CPU candle asks for each value anew what the processor can do.
+    if let (Storage::Cpu(storage), Some((from, to)), false) = (&*storage, layout.contiguous_offsets(), x.track_op()) {
+        let mut wide = vec![0.0; to - from];
+        match storage {
+            CpuStorage::F16(values) => values[from..to].convert_to_f32_slice(&mut wide),
+            CpuStorage::BF16(values) => values[from..to].convert_to_f32_slice(&mut wide),
+            _ => return x.to_dtype(DType::F32),
+        }
+        return Tensor::from_vec(wide, x.shape(), x.device());
+    }
+    x.to_dtype(DType::F32)
 }
 
 /// Lanes of the partial sums: enough to fill two AVX-512 registers, and a fixed order of addition on every CPU.
@@ -198,4 +213,32 @@ pub fn add_bias(rows: &mut [f32], row: &[f32]) {
             values.iter_mut().zip(row).for_each(|(value, term)| *value += term);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::widened;
+    use candle_core::{DType, Device, Tensor, Var};
+
+    #[test]
+    fn every_half_precision_value_widens_to_itself() {
+        let bits: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for dtype in [DType::F16, DType::BF16] {
+            let all = Tensor::from_raw_buffer(&bits, dtype, &[256, 256], &Device::Cpu).unwrap();
+            let cut = all.narrow(0, 3, 200).unwrap();
+            for x in [&all, &cut, &cut.t().unwrap(), &Var::from_tensor(&cut).unwrap()] {
+                let [ours, candles] = [widened(x).unwrap(), x.to_dtype(DType::F32).unwrap()]
+                    .map(|wide| wide.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+                assert!(ours.iter().zip(&candles).all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())));
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_flow_through_what_is_widened() {
+        let x = Var::new(&[1.5f32, -2.0], &Device::Cpu).unwrap();
+        let half = x.to_dtype(DType::F16).unwrap();
+        let store = widened(&half).unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        assert_eq!(store.get(&x).unwrap().to_vec1::<f32>().unwrap(), [3.0, -4.0]);
+    }
 }

@@ -129,10 +129,11 @@ fn pixels(picture: &impl Picture) -> Result<RgbImage, String> {
     RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its size changed while it was drawn".into())
 }
 
-/// The PNG file of an image; a grey one takes one channel, which makes it a good third smaller.
+/// The PNG file of an image; a grey one takes one channel, which makes it a good third smaller. Filters would make drawings
+/// larger, photographs 1 to 4 % smaller, and take half as long again.
 fn encoded(image: &RgbImage) -> Result<Vec<u8>, String> {
     let mut png = Vec::new();
-    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive);
+    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::NoFilter);
     let (width, height) = image.dimensions();
     let grey = image.pixels().all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]);
     let written = if grey {
