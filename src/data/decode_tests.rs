@@ -157,7 +157,9 @@ fn flipped_bytes_never_panic() {
         "dicom_ct_implicit.dcm", "dicom_rle.dcm", "dicom_jpeg.dcm",
     ] {
         let bytes = std::fs::read(fixture(name)).unwrap();
-        for at in 0..bytes.len() {
+        // Of pixels that are stored as they are, which may have any value, a few.
+        let pixels = if name.starts_with("dicom_ct") { 27 * 18 * 2 } else { 0 };
+        for at in (0..bytes.len()).filter(|at| at + pixels < bytes.len() || at % 16 == 0) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x55;
             // Either an error or some image: a changed pixel cannot be noticed in every format.

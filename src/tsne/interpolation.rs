@@ -8,9 +8,8 @@
 //! density's spectrum: one forward and one inverse FFT, where FIt-SNE takes four of each.
 
 use super::gradient::Repulsion;
+use crate::linalg::fft::{Complex32, Fft, plan};
 use rayon::prelude::*;
-use rustfft::num_complex::Complex32;
-use rustfft::{Fft, FftPlanner};
 use std::cmp::Ordering;
 use std::f64::consts::TAU;
 use std::sync::Arc;
@@ -177,9 +176,9 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(least: usize, planner: &mut FftPlanner<f32>) -> Self {
+    fn new(least: usize) -> Self {
         let size = fast_size(2 * least);
-        let (forward, inverse) = (planner.plan_fft_forward(size), planner.plan_fft_inverse(size));
+        let [forward, inverse] = plan(size);
         Self { size, nodes: size / 2, forward, inverse }
     }
 
@@ -216,8 +215,7 @@ struct GridPlan {
 
 impl GridPlan {
     fn new(frame: &Frame) -> Self {
-        let mut planner = FftPlanner::new();
-        let [x, y] = frame.nodes.map(|nodes| Axis::new(nodes, &mut planner));
+        let [x, y] = frame.nodes.map(Axis::new);
         let force = spectrum(&x, &y, frame.spacing, |dx, dy| {
             let w = 1.0 / (1.0 + dx * dx + dy * dy);
             Complex32::new((w * w * dx) as f32, (w * w * dy) as f32)

@@ -229,7 +229,9 @@ mod tests {
             for x in [&all, &cut, &cut.t().unwrap(), &Var::from_tensor(&cut).unwrap()] {
                 let [ours, candles] = [widened(x).unwrap(), x.to_dtype(DType::F32).unwrap()]
                     .map(|wide| wide.flatten_all().unwrap().to_vec1::<f32>().unwrap());
-                assert!(ours.iter().zip(&candles).all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())));
+                assert!(
+                    ours.iter().zip(&candles).all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()))
+                );
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Matrices of features, and what probes and embeddings compute from them.
 
 pub mod distances;
+pub mod fft;
 pub mod neighbors;
 
 use crate::error::{Error, Result};

@@ -6,12 +6,10 @@
 //! 1967) of the luma. Sensor noise counts too: it cannot be told from a fine texture.
 
 use super::Geometry;
+use crate::linalg::fft::{Complex32, Fft, plan};
 use crate::pixels::luma;
 use image::RgbImage;
-use rustfft::num_complex::Complex32;
-use rustfft::{Fft, FftPlanner};
 use std::f32::consts::PI;
-use std::sync::Arc;
 
 /// Side of a patch in pixels.
 const PATCH: usize = 128;
@@ -50,7 +48,7 @@ pub fn lost(image: &RgbImage, geometries: &[Geometry]) -> Option<Vec<f64>> {
 /// The mean power of patches (side, side), row by row.
 fn spectrum(image: &RgbImage, side: usize) -> Vec<f32> {
     let hann: Vec<f32> = (0..side).map(|i| 0.5 - 0.5 * (2.0 * PI * (i as f32 + 0.5) / side as f32).cos()).collect();
-    let fft = FftPlanner::new().plan_fft_forward(side);
+    let [fft, _] = plan(side);
     let starts = |length: u32| {
         let room = length as usize - side;
         let count = (length as usize / side).clamp(1, PATCHES);
@@ -65,7 +63,7 @@ fn spectrum(image: &RgbImage, side: usize) -> Vec<f32> {
             let mean = values.iter().sum::<f32>() / values.len() as f32;
             let weighed =
                 |(i, value): (usize, &f32)| Complex32::new((value - mean) * hann[i % side] * hann[i / side], 0.0);
-            let transformed = transform(values.iter().enumerate().map(weighed).collect(), side, &fft);
+            let transformed = transform(values.iter().enumerate().map(weighed).collect(), side, fft.as_ref());
             power.iter_mut().zip(transformed).for_each(|(sum, value)| *sum += value.norm_sqr());
         }
     }
@@ -73,7 +71,7 @@ fn spectrum(image: &RgbImage, side: usize) -> Vec<f32> {
 }
 
 /// The two-dimensional transform, rows and columns exchanged.
-fn transform(mut values: Vec<Complex32>, side: usize, fft: &Arc<dyn Fft<f32>>) -> Vec<Complex32> {
+fn transform(mut values: Vec<Complex32>, side: usize, fft: &dyn Fft<f32>) -> Vec<Complex32> {
     fft.process(&mut values);
     let mut turned: Vec<Complex32> = (0..side * side).map(|i| values[i % side * side + i / side]).collect();
     fft.process(&mut turned);
