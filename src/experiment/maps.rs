@@ -5,9 +5,10 @@ use super::saved::SavedRun;
 use crate::data::transform::{Bag, Geometry};
 use crate::error::{Error, Result};
 use crate::features::{EvidenceGrid, Looked, LookedBag, Region, TiledImages};
+use crate::pixels::reduced;
 use crate::report::html::{MapKind, frame};
 use crate::system::shown::Shown;
-use image::{RgbImage, imageops};
+use image::RgbImage;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,17 +45,6 @@ pub struct SeenImage<'a> {
 
 /// The longer side of the picture of an image that is cut into tiles, in pixels.
 const LARGEST_PICTURE: u32 = 1600;
-
-/// An image of which the longer side is at most so many pixels.
-pub fn reduced(image: &RgbImage, longest: u32) -> RgbImage {
-    let (width, height) = image.dimensions();
-    if width.max(height) <= longest {
-        return image.clone();
-    }
-    let scale = f64::from(longest) / f64::from(width.max(height));
-    let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-    imageops::thumbnail(image, side(width), side(height))
-}
 
 /// Draws maps into a folder.
 pub struct Maps {

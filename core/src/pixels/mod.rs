@@ -7,7 +7,7 @@ pub mod statistics;
 mod thumbnail;
 
 pub use resample::{Interpolation, resample};
-pub use thumbnail::thumbnail;
+pub use thumbnail::{reduced, thumbnail};
 
 use image::{Rgb, RgbImage};
 

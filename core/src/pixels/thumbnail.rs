@@ -7,17 +7,24 @@ use image::imageops;
 /// The quality of the JPEG, out of 100: compression artefacts are just invisible at this size.
 const QUALITY: u8 = 80;
 
+/// The image with a longer side of at most `longest` pixels, its proportions kept; at least a pixel each way.
+pub fn reduced(image: &RgbImage, longest: u32) -> RgbImage {
+    let (width, height) = image.dimensions();
+    let longer = width.max(height);
+    if longer <= longest {
+        return image.clone();
+    }
+    let scaled = |length: u32| ((u64::from(length) * u64::from(longest) / u64::from(longer)) as u32).max(1);
+    imageops::thumbnail(image, scaled(width), scaled(height))
+}
+
 /// A JPEG file of the image, its longer side reduced to `side` pixels but never enlarged; one of 96 pixels
 /// takes about 4 kB. None for an image without pixels.
 pub fn thumbnail(image: &RgbImage, side: u32) -> Option<Vec<u8>> {
-    let (width, height) = image.dimensions();
-    let longer = width.max(height);
-    let shown = side.clamp(1, u32::from(u16::MAX)).min(longer); // JPEG has no longer sides
-    if width == 0 || height == 0 {
+    if image.is_empty() {
         return None;
     }
-    let scaled = |length: u32| ((u64::from(length) * u64::from(shown) / u64::from(longer)) as u32).max(1);
-    let small = imageops::thumbnail(image, scaled(width), scaled(height));
+    let small = reduced(image, side.clamp(1, u32::from(u16::MAX))); // JPEG has no longer sides
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&small).ok()?;
     Some(jpeg)

@@ -4,6 +4,7 @@
 //! smoothed away that a person should see.
 
 use super::prelude::*;
+use crate::pixels::reduced;
 use image::{RgbImage, imageops};
 
 const MARGIN: i32 = 24;
@@ -124,8 +125,7 @@ fn fitted(image: &RgbImage, side: u32) -> RgbImage {
     let (width, height) = image.dimensions();
     let longer = width.max(height).max(1);
     if longer > side {
-        let scaled = |length: u32| ((u64::from(length) * u64::from(side) / u64::from(longer)) as u32).max(1);
-        return imageops::thumbnail(image, scaled(width), scaled(height));
+        return reduced(image, side);
     }
     let factor = (side / longer).clamp(1, MOST_ENLARGED);
     imageops::resize(image, width * factor, height * factor, imageops::FilterType::Nearest)
