@@ -128,18 +128,23 @@ pub fn widened(x: &Tensor) -> Result<Tensor> {
     if x.dtype().size_in_bytes() >= 4 {
         return Ok(x.clone());
     }
-    let (storage, layout) = x.storage_and_layout();
-    // On a CPU candle asks for each value anew what the processor can do.
-    if let (Storage::Cpu(storage), Some((from, to)), false) = (&*storage, layout.contiguous_offsets(), x.track_op()) {
-        let mut wide = vec![0.0; to - from];
-        match storage {
-            CpuStorage::F16(values) => values[from..to].convert_to_f32_slice(&mut wide),
-            CpuStorage::BF16(values) => values[from..to].convert_to_f32_slice(&mut wide),
-            _ => return x.to_dtype(DType::F32),
+    // On a CPU candle asks for each value anew what the processor can do. Its storage is locked no longer than need be.
+    let wide = {
+        let (storage, layout) = x.storage_and_layout();
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(CpuStorage::F16(values)), Some((from, to))) if !x.track_op() => {
+                Some(values[from..to].to_f32_vec())
+            }
+            (Storage::Cpu(CpuStorage::BF16(values)), Some((from, to))) if !x.track_op() => {
+                Some(values[from..to].to_f32_vec())
+            }
+            _ => None,
         }
-        return Tensor::from_vec(wide, x.shape(), x.device());
+    };
+    match wide {
+        Some(values) => Tensor::from_vec(values, x.shape(), x.device()),
+        None => x.to_dtype(DType::F32),
     }
-    x.to_dtype(DType::F32)
 }
 
 /// Lanes of the partial sums: enough to fill two AVX-512 registers, and a fixed order of addition on every CPU.

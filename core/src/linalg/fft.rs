@@ -1,4 +1,4 @@
-//! Fourier transforms, by `rustfft`. It is generic: what calls it for the first time compiles it.
+//! Fourier transforms, by `rustfft`. It is generic, so the crate that makes a plan compiles it: this one, which tests optimise.
 
 pub use rustfft::Fft;
 pub use rustfft::num_complex::Complex32;

@@ -129,8 +129,8 @@ fn pixels(picture: &impl Picture) -> Result<RgbImage, String> {
     RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its size changed while it was drawn".into())
 }
 
-/// The PNG file of an image; a grey one takes one channel, which makes it a good third smaller. Filters would make drawings
-/// larger, photographs 1 to 4 % smaller, and take half as long again.
+/// The PNG file of an image; a grey one takes one channel, which makes it a good third smaller. Without filters
+/// drawings are 8 % larger to 23 % smaller and take 0.6 of the time, photographs are 1 to 4 % larger.
 fn encoded(image: &RgbImage) -> Result<Vec<u8>, String> {
     let mut png = Vec::new();
     let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::NoFilter);
