@@ -19,6 +19,15 @@ pub struct Training {
     pub computation: Computation,
 }
 
+/// The first blocks of the bundled model, at an image size.
+pub fn shallow(image_size: usize, depth: usize) -> Backbone {
+    let mut backbone = Backbone::load("builtin:vit-mini", Some(image_size)).unwrap();
+    backbone.spec.depth = depth;
+    let block = |name: &str| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
+    backbone.params.retain(|name| block(name).is_none_or(|block| block < depth));
+    backbone
+}
+
 /// The plan of a strategy over parameters of these shapes.
 pub fn plan(strategy: &StrategySettings, depth: usize, shapes: &Shapes) -> Plan {
     Plan::new(strategy, 1.0, depth, shapes).unwrap()

@@ -22,13 +22,14 @@ const WEIGHTS: &str = "model.safetensors";
 struct Setting {
     folder: TempDir,
     variables: Vec<(&'static str, String)>,
+    attempts: u32,
 }
 
 impl Setting {
     fn new(endpoint: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().display().to_string();
-        Self { folder, variables: vec![("HF_ENDPOINT", endpoint.into()), ("HF_HOME", home)] }
+        Self { folder, variables: vec![("HF_ENDPOINT", endpoint.into()), ("HF_HOME", home)], attempts: 3 }
     }
 
     fn set(mut self, variable: &'static str, value: impl Into<String>) -> Self {
@@ -43,7 +44,7 @@ impl Setting {
         };
         let ms = Duration::from_millis;
         Hub::from_environment(value).unwrap().with_limits(RetryLimits {
-            attempts: 3,
+            attempts: self.attempts,
             first_wait: ms(5),
             longest_wait: ms(1500),
             etag_timeout: ms(200),

@@ -2,11 +2,10 @@
 //! pass over all tiles.
 
 use crate::common::relative_error;
-use crate::common::training::Training;
+use crate::common::training::{Training, shallow};
 use candle_core::{DType, Device, Tensor};
 use image::{Rgb, RgbImage};
 use std::path::PathBuf;
-use vitadapt::backbone::Backbone;
 use vitadapt::config::{BlockChoice, LoraSettings, LoraTarget, PoolChoice, ResizeMode, StrategySettings, TilePool};
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::loader::Batch;
@@ -50,7 +49,7 @@ fn training(strategy: &StrategySettings, pool: TilePool, threads: usize) -> Trai
 }
 
 fn pooled(tokens: PoolChoice, strategy: &StrategySettings, pool: TilePool, threads: usize) -> Training {
-    let backbone = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(tokens, None, 0).unwrap();
+    let backbone = shallow(SIDE, 3).with_pool(tokens, None, 0).unwrap();
     let backbone = backbone.with_tile_pool(pool, 0).unwrap();
     Training::new(backbone, strategy, 3, threads)
 }

@@ -128,17 +128,35 @@ fn bound(dtype: DType) -> Option<f64> {
 
 /// Output and gradients of the kernel against the composition in f64 on the CPU: what differs, if anything does.
 fn try_out<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &Device) -> Result<Option<String>> {
+    fn all<'a, const N: usize>(operands: &[&'a Tensor]) -> Result<[&'a Tensor; N]> {
+        operands.try_into().map_err(|_| candle_core::Error::msg(format!("a trial needs {N} operands")))
+    }
     let (small, shapes) = op.small();
-    let mut operands = Vec::with_capacity(N);
-    for (seed, (shape, dtype)) in shapes.iter().zip(dtypes).enumerate() {
+    let kernel = |operands: &[&Tensor]| small.kernel(all(operands)?);
+    let composed = |operands: &[&Tensor]| small.composed(all(operands)?);
+    difference(&kernel, &composed, &shapes, &dtypes, device)
+}
+
+/// One of the two ways to compute an operation. Not generic: a trial is compiled once, not for every operation.
+type Computed<'a> = &'a dyn Fn(&[&Tensor]) -> Result<Tensor>;
+
+fn difference(
+    kernel: Computed<'_>,
+    composed: Computed<'_>,
+    shapes: &[Vec<usize>],
+    dtypes: &[DType],
+    device: &Device,
+) -> Result<Option<String>> {
+    let mut operands = Vec::with_capacity(shapes.len());
+    for (seed, (shape, &dtype)) in shapes.iter().zip(dtypes).enumerate() {
         operands.push(wave(shape, seed as f64)?.to_dtype(dtype)?);
     }
     let there = operands.iter().map(|x| x.to_device(device)).collect::<Result<Vec<_>>>()?;
     let here = operands.iter().map(|x| x.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
     for recorded in [false, true] {
-        let (result, kernel) = results(&there, recorded, |operands| small.kernel(operands))?;
-        let (_, composed) = results(&here, recorded, |operands| small.composed(operands))?;
-        let bound = dtypes.into_iter().chain([result]).filter_map(bound).fold(0.0, f64::max);
+        let (result, kernel) = results(&there, recorded, kernel)?;
+        let (_, composed) = results(&here, recorded, composed)?;
+        let bound = dtypes.iter().copied().chain([result]).filter_map(bound).fold(0.0, f64::max);
         for (which, (kernel, composed)) in kernel.iter().zip(&composed).enumerate() {
             let largest = composed.iter().fold(1.0, |largest: f64, x| largest.max(x.abs()));
             let off = kernel.iter().zip(composed).map(|(k, c)| (k - c).abs()).fold(0.0, f64::max) / largest;
@@ -161,15 +179,10 @@ fn wave(shape: &[usize], seed: f64) -> Result<Tensor> {
 
 /// The type of the output, the output, then the gradient of each operand. In an operation that is recorded, as in training,
 /// the first operand has a gradient from elsewhere too, which some kernels add to their own.
-fn results<const N: usize>(
-    operands: &[Tensor],
-    recorded: bool,
-    op: impl FnOnce([&Tensor; N]) -> Result<Tensor>,
-) -> Result<(DType, Vec<Vec<f64>>)> {
+fn results(operands: &[Tensor], recorded: bool, op: Computed<'_>) -> Result<(DType, Vec<Vec<f64>>)> {
     let vars = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
-    let Ok(tensors) = tensors.try_into() else { candle_core::bail!("a trial needs {N} operands") };
-    let (output, tape) = if recorded { record(|| op(tensors))? } else { (op(tensors)?, Tape::default()) };
+    let (output, tape) = if recorded { record(|| op(&tensors))? } else { (op(&tensors)?, Tape::default()) };
     let mut gradients = GradStore::default();
     for (x, seed) in [(&output, 9.0), (tensors[0], 5.0)].into_iter().take(1 + usize::from(recorded)) {
         let upstream = wave(x.dims(), seed)?.to_dtype(x.dtype())?.to_device(x.device())?;
