@@ -7,14 +7,20 @@ use toml::Value;
 
 /// Names less alike than this (Jaro-Winkler, 0 to 1) are not misspellings of each other.
 const ALIKE: f64 = 0.8;
+/// The same for keys of other sections, of which there are many.
+const VERY_ALIKE: f64 = 0.9;
 
 /// The candidate most like `name`, when one is alike enough to be meant.
 pub(crate) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    alike(name, ALIKE, candidates)
+}
+
+fn alike<'c>(name: &str, least: f64, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let name = name.to_lowercase().replace('-', "_");
     candidates
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(&name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .filter(|(likeness, _)| *likeness >= least)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
 }
@@ -28,13 +34,17 @@ pub(crate) fn for_unknown_class(name: &str, classes: &[String]) -> String {
 }
 
 /// What may have been meant by the unknown key `name` of the table `section`: a key of that meaning, the same key in
-/// another section, a name spelt alike, what is in it, or else all the keys there are.
+/// another section, a name spelt alike here or there, what is in it, or else all the keys there are.
 pub(super) fn for_unknown(section: &str, name: &str, value: &Value, table: &Schema, root: &Schema) -> String {
     if let Some(key) = meant(section, name, root) {
         return format!("did you mean {key}?");
     }
     if let Some(close) = closest(name, names(table)) {
         return format!("did you mean {close}?");
+    }
+    let keys = names(root).flat_map(|section| names(&root["properties"][section]));
+    if let Some((section, key)) = alike(name, VERY_ALIKE, keys).and_then(|key| Some((section_with(key, root)?, key))) {
+        return format!("did you mean {}?", join(section, key));
     }
     let inside = value.as_table().into_iter().flatten();
     let keys: Vec<String> = inside
@@ -86,6 +96,7 @@ mod tests {
         assert_eq!(hint("train", "batchsize"), "did you mean batch_size?");
         assert_eq!(hint("train", "bananas").split(':').next(), Some("known here"));
         assert_eq!(hint("train", "patience"), "did you mean early_stop.patience?");
+        assert_eq!(hint("train", "precison"), "did you mean run.precision?");
         assert_eq!(hint("", "trian"), "did you mean train?");
         assert_eq!(hint("", "lr"), "did you mean train.lr?");
         assert_eq!(hint("", "epochs"), "did you mean train.epochs?");
