@@ -56,6 +56,11 @@ macro_rules! shown_as_written {
 }
 pub(crate) use shown_as_written;
 
+/// Whether a value is its type's default, which an absent key stands for.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// `false`, and nothing else.
 #[derive(Deserialize)]
 #[serde(try_from = "bool")]

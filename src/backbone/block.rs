@@ -100,10 +100,7 @@ impl Block {
             Some(activation) => activation.of_linear(&self.fc1, &normed, mode)?,
             None => swiglu(&self.fc1.forward(&normed, mode)?)?,
         };
-        let hidden = match &self.mlp_norm {
-            Some(norm) => norm.forward(&hidden)?,
-            None => hidden,
-        };
+        let hidden = LayerNorm::forward_if(self.mlp_norm.as_ref(), hidden)?;
         let branch = self.at_end(&self.norm2, self.fc2.forward(&hidden, mode)?)?;
         self.residual(&x, &branch, self.scale2.as_ref(), 1, mode)
     }

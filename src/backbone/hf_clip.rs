@@ -67,12 +67,18 @@ fn ignores(name: &str, header: &Header) -> bool {
     unused_norm || TEXT.iter().any(|text| name.starts_with(text)) || is_index(name)
 }
 
-/// The vision part of a config. The older key `vision_config_dict` takes precedence, as in the library.
+/// The vision part of a config.
 pub(super) fn vision_config(config: &Value) -> &Value {
-    match (&config["vision_config_dict"], &config["vision_config"]) {
+    tower_config(config, "vision")
+}
+
+/// The part of a config for one tower. The older key `…_config_dict` takes precedence, as in the library.
+pub(super) fn tower_config<'c>(config: &'c Value, tower: &str) -> &'c Value {
+    let alone = format!("_{tower}_model");
+    match (&config[format!("{tower}_config_dict")], &config[format!("{tower}_config")]) {
         (older @ Value::Object(_), _) => older,
         (_, nested @ Value::Object(_)) => nested,
-        _ if config["model_type"].as_str().is_some_and(|model| model.ends_with("_vision_model")) => config,
+        _ if config["model_type"].as_str().is_some_and(|model| model.ends_with(&alone)) => config,
         _ => &Value::Null,
     }
 }

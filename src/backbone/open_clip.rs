@@ -6,7 +6,7 @@
 
 use super::prelude::*;
 use super::timm_args::TimmModel;
-use super::{timm, timm_eva};
+use super::{hf, timm, timm_eva};
 
 const TRUNK: &str = "visual.trunk.";
 /// The projection behind such a tower, where it has one.
@@ -81,12 +81,7 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
         image_size: config.size("image_size", 224)?,
         patch: PatchSpec { size: config.integer("patch_size", 16)?, bias: false, norm: false },
         prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
-        positions: Positions::Table(PositionTable {
-            prefix: 1,
-            resampling: Resampling::BicubicAntialiased,
-            rounded: false,
-            of_square: false,
-        }),
+        positions: Positions::Table(PositionTable { resampling: Resampling::BicubicAntialiased, ..hf::positions(1) }),
         norm_pre: !config.flag("no_ln_pre", false),
         norms: NormSpec::layer(vision["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32),
         attention: AttentionSpec::of(width / config.integer("head_width", 64)?.max(1)),

@@ -87,12 +87,13 @@ impl TextFormat {
 
     /// The architecture.
     pub fn spec(self, config: &Value, header: &Header) -> Result<TextSpec, String> {
+        let text = || hf_clip::tower_config(config, "text");
         match self {
             Self::HfClip => {
                 let largest = !config["model_type"].as_str().is_some_and(|model| model.starts_with("metaclip_2"));
-                clip(text_config(config), header, largest)
+                clip(text(), header, largest)
             }
-            Self::HfSiglip => siglip(text_config(config)),
+            Self::HfSiglip => siglip(text()),
             Self::OpenClip => open(&config["model_cfg"]),
         }
     }
@@ -127,16 +128,6 @@ impl TextFormat {
         };
         let shared = ["logit_scale", "logit_bias", "attn_mask"];
         shared.contains(&name) || others.iter().any(|other| name.starts_with(other)) || hf_clip::is_index(name)
-    }
-}
-
-/// The text part of a config. The older key `text_config_dict` takes precedence, as in the library.
-fn text_config(config: &Value) -> &Value {
-    match (&config["text_config_dict"], &config["text_config"]) {
-        (older @ Value::Object(_), _) => older,
-        (_, nested @ Value::Object(_)) => nested,
-        _ if config["model_type"].as_str().is_some_and(|model| model.ends_with("_text_model")) => config,
-        _ => &Value::Null,
     }
 }
 

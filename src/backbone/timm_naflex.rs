@@ -6,8 +6,8 @@
 //! has the configuration of each architecture, and a file what differs from it.
 
 use super::prelude::*;
-use super::timm;
 use super::timm_args::{Args, base, input, refuse_unsupported};
+use super::{hf, timm};
 
 /// timm's `NaFlexVit`.
 pub const FAMILY: Family = Family {
@@ -45,10 +45,9 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
             registers: args.integer("reg_tokens", 0)?,
         },
         positions: Positions::Table(PositionTable {
-            prefix: 0,
             resampling: resampling(&args)?,
-            rounded: false,
             of_square: args.flag("pos_embed_ar_preserving", false),
+            ..hf::positions(0)
         }),
         norm_pre: pre_norm,
         norms: NormSpec::layer(1e-6),

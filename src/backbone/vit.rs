@@ -141,10 +141,7 @@ impl Vit {
     /// pixels (B, 3, S, S) to tokens (B, T, d) before the first block.
     fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let patches = self.patch_embed.forward(pixels)?.to_dtype(self.like.dtype())?; // (B, N, d)
-        let patches = match &self.patch_norm {
-            Some(norm) => norm.forward(&patches)?,
-            None => patches,
-        };
+        let patches = LayerNorm::forward_if(self.patch_norm.as_ref(), patches)?;
         let (batch, _, width) = patches.dims3()?;
         let positions =
             |first: usize, count: usize| self.positions.as_ref().map(|table| table.narrow(1, first, count)).transpose();
@@ -165,11 +162,7 @@ impl Vit {
             Some(positions) => patches.broadcast_add(&positions)?,
             None => patches,
         });
-        let x = Tensor::cat(&tokens, 1)?;
-        match &self.norm_pre {
-            Some(norm) => norm.forward(&x),
-            None => Ok(x),
-        }
+        LayerNorm::forward_if(self.norm_pre.as_ref(), Tensor::cat(&tokens, 1)?)
     }
 
     /// Number of blocks.
@@ -298,10 +291,7 @@ impl Vit {
     }
 
     fn normed(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.norm {
-            Some(norm) => norm.forward(x),
-            None => Ok(x.clone()),
-        }
+        LayerNorm::forward_if(self.norm.as_ref(), x.clone())
     }
 
     /// Tokens before the patches.

@@ -27,10 +27,3 @@ pub struct ColumnNames {
     #[schemars(length(min = 1))]
     pub mask: Option<String>,
 }
-
-impl ColumnNames {
-    /// Whether none is called otherwise.
-    pub(super) fn are_usual(&self) -> bool {
-        *self == Self::default()
-    }
-}

@@ -63,7 +63,8 @@ impl Document {
             table = inner;
         }
         key = join(&key, last);
-        self.places.retain(|known, _| !is_below(known, &key));
+        let is_below = |known: &str| known.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
+        self.places.retain(|known, _| !is_below(known));
         self.places.insert(key, place);
         table.insert(last.clone(), over.value);
         Ok(())
@@ -171,10 +172,6 @@ pub(super) fn shown(value: &Value) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
-}
-
-fn is_below(key: &str, table: &str) -> bool {
-    key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// The line of a byte offset, from 1.

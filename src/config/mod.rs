@@ -89,7 +89,8 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
     let schema = schema::schema();
     let overrides = sets.iter().map(|text| Override::parse(text, schema)).collect::<Result<Vec<_>>>()?;
     let bases = Bases::of(file)?;
-    let refuse = |problems| Error::Config(ConfigError { file: title(file), problems });
+    let title = || file.map_or_else(|| "command line".into(), Shown::shown);
+    let refuse = |problems| Error::Config(ConfigError { file: title(), problems });
     let text = file.map_or_else(|| Ok(String::new()), read::text)?;
     let mut document = Document::parse(&text).map_err(|problem| refuse(vec![problem]))?;
     let misplaced: Vec<Problem> = overrides.into_iter().filter_map(|over| document.set(over).err()).collect();
@@ -128,11 +129,6 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
 fn disagreement(error: &toml::de::Error) -> Problem {
     let hint = Some("this is a bug of vitadapt".into());
     Problem { place: Place::Absent, key: String::new(), message: error.to_string(), hint }
-}
-
-/// What the problems are headed with.
-fn title(file: Option<&Path>) -> String {
-    file.map_or_else(|| "command line".into(), Shown::shown)
 }
 
 /// `run.name` when it is not given: the file's stem where it can be one.

@@ -127,7 +127,7 @@ pub struct DataSettings {
     #[schemars(with = "String", length(min = 1), extend("x-path" = true))]
     pub base: Option<PathBuf>,
     /// What the columns of the manifest are called, where that is not path, label, split and group.
-    #[serde(default, skip_serializing_if = "ColumnNames::are_usual")]
+    #[serde(default, skip_serializing_if = "forms::is_default")]
     pub columns: ColumnNames,
     /// Classes that go by another name or are merged: under the new name, the names that the data has for it. Others stay
     /// as they are.

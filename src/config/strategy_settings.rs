@@ -32,7 +32,7 @@ pub enum StrategySettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LoraSettings {
     /// The blocks that get adapters.
-    #[serde(default, skip_serializing_if = "BlockChoice::is_all")]
+    #[serde(default, skip_serializing_if = "forms::is_default")]
     pub blocks: BlockChoice,
     /// For `lora`: the layers of a block that get an adapter. Default: q, k, v, o.
     #[serde(deserialize_with = "forms::ascending")]
@@ -62,12 +62,6 @@ pub enum BlockChoice {
     Last(usize),
     /// Those with these indices, counted from the input, from 0, ascending.
     Listed(Vec<usize>),
-}
-
-impl BlockChoice {
-    fn is_all(&self) -> bool {
-        *self == Self::All
-    }
 }
 
 /// `strategy.blocks` as it is written.

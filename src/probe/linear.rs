@@ -28,6 +28,9 @@ pub struct LinearFit {
     pub converged: bool,
 }
 
+/// Receives the fits of a path, one after another.
+pub type FitSink<'a> = &'a mut dyn FnMut(LinearFit) -> Result<()>;
+
 /// Fits the `losses`, each with outputs of its own, for each C of an ascending grid, from one solution to the next, and
 /// hands each fit to `each`.
 ///
@@ -40,7 +43,7 @@ pub(super) fn path<L: ScoreLoss>(
     free_intercept: bool,
     grid: &[f64],
     stopping: Stopping,
-    each: &mut dyn FnMut(LinearFit) -> Result<()>,
+    each: FitSink<'_>,
 ) -> Result<()> {
     let ascending = grid.windows(2).all(|pair| pair[0] < pair[1]);
     if grid.is_empty() || !ascending || !grid.iter().all(|c| C_RANGE.contains(c)) {

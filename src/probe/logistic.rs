@@ -5,7 +5,7 @@
 //! two vectors would be the same model at half the C.
 
 use super::Samples;
-use super::linear::{self, LinearFit, total_weights};
+use super::linear::{self, FitSink, total_weights};
 use super::newton::{ScoreLoss, Stopping};
 use crate::error::Result;
 use crate::kernels::{math, simd};
@@ -15,12 +15,7 @@ use std::ops::Range;
 ///
 /// # Errors
 /// A data error when fewer than two classes or not all have samples; a usage error for a C out of range.
-pub fn logistic_path(
-    samples: &Samples<'_>,
-    grid: &[f64],
-    stopping: Stopping,
-    each: &mut dyn FnMut(LinearFit) -> Result<()>,
-) -> Result<()> {
+pub fn logistic_path(samples: &Samples<'_>, grid: &[f64], stopping: Stopping, each: FitSink<'_>) -> Result<()> {
     samples.check_classes()?;
     let weights = total_weights(samples);
     let total: f64 = weights.iter().sum();

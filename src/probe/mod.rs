@@ -23,7 +23,7 @@ mod tip;
 
 pub use head::LinearHead;
 pub use knn::{Knn, Votes, vote_logits};
-pub use linear::LinearFit;
+pub use linear::{FitSink, LinearFit};
 pub use logistic::logistic_path;
 pub use newton::Stopping;
 pub use patchcore::{MemoryBank, Projection, Strangeness, coreset, draw, first_point};

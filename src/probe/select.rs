@@ -7,7 +7,7 @@
 use super::head::{accuracy, argmax_rows};
 use super::knn::{Knn, knn_path, vote_logits};
 use super::path::{Score, Scored, Selection, ValidationSamples};
-use super::{LinearFit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
+use super::{FitSink, LinearFit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
 use crate::config::ProbeMethod;
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
@@ -142,7 +142,7 @@ impl ProbeSpec {
     }
 
     /// The fits of a linear family along C, on raw features.
-    fn fits(&self, samples: &Samples<'_>, grid: &[f64], each: &mut dyn FnMut(LinearFit) -> Result<()>) -> Result<()> {
+    fn fits(&self, samples: &Samples<'_>, grid: &[f64], each: FitSink<'_>) -> Result<()> {
         let path = match self.method {
             ProbeMethod::Logistic => logistic_path,
             ProbeMethod::Svm => svm_path,

@@ -8,7 +8,7 @@
 //! place. The machines are independent, so each takes its own steps and threads share them.
 
 use super::Samples;
-use super::linear::{self, LinearFit, total_weights};
+use super::linear::{self, FitSink, total_weights};
 use super::newton::{ScoreLoss, Stopping};
 use crate::error::Result;
 use std::ops::Range;
@@ -18,12 +18,7 @@ use std::ops::Range;
 ///
 /// # Errors
 /// A data error when fewer than two classes or not all have samples.
-pub fn svm_path(
-    samples: &Samples<'_>,
-    grid: &[f64],
-    stopping: Stopping,
-    each: &mut dyn FnMut(LinearFit) -> Result<()>,
-) -> Result<()> {
+pub fn svm_path(samples: &Samples<'_>, grid: &[f64], stopping: Stopping, each: FitSink<'_>) -> Result<()> {
     samples.check_classes()?;
     let total = total_weights(samples).iter().sum();
     let machines: Vec<SquaredHinge> = match samples.classes() {

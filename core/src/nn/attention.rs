@@ -55,10 +55,7 @@ impl Attention {
         } else {
             composed_attention(&qkv, self.heads, queries, self.mask(&qkv, queries)?.as_ref())?
         };
-        match &self.proj_norm {
-            Some(norm) => self.proj.forward(&norm.forward(&attended)?, mode),
-            None => self.proj.forward(&attended, mode),
-        }
+        self.proj.forward(&LayerNorm::forward_if(self.proj_norm.as_ref(), attended)?, mode)
     }
 
     /// What is added to the scores of the first `queries` tokens, as a graph: (queries, T) or (heads, queries, T).

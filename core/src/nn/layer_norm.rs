@@ -58,6 +58,17 @@ impl LayerNorm {
         }
     }
 
+    /// [`LayerNorm::forward`] where there is a layer, x itself where there is none.
+    ///
+    /// # Errors
+    /// As of [`LayerNorm::forward`].
+    pub fn forward_if(layer: Option<&Self>, x: Tensor) -> Result<Tensor> {
+        match layer {
+            Some(layer) => layer.forward(&x),
+            None => Ok(x),
+        }
+    }
+
     /// The rows of x, normalised, to y.
     ///
     /// # Errors

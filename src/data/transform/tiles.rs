@@ -5,6 +5,7 @@ use crate::augment::Window;
 use crate::config::TileSettings;
 use crate::data::decode::{self, ImageError, MAX_TILES};
 use crate::error::{Error, Result};
+use crate::forms::is_default;
 use crate::size::Size;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -21,13 +22,8 @@ pub struct Tiles {
     #[serde(default)]
     pub staggered: bool,
     /// Places of an image that are looked at once more, by shifted tiles.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub second_look: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(places: &u32) -> bool {
-    *places == 0
 }
 
 /// Along each side, a place is looked at once more by so many tiles, each shifted by this part of a patch.

@@ -32,10 +32,15 @@ impl Builder {
     /// Adds a node whose outputs have the names `outputs`.
     pub fn named(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute<'_>], outputs: Vec<ValueName>) {
         let (float, int, ints) = (1, 2, 7); // AttributeType
+        let named = |name: &str, kind| AttributeProto {
+            name: Some(name.to_owned()),
+            r#type: Some(kind),
+            ..AttributeProto::default()
+        };
         let attribute = |attribute: &Attribute<'_>| match *attribute {
-            Attribute::Int(name, i) => attribute_of(name, int, |proto| proto.i = Some(i)),
-            Attribute::Float(name, f) => attribute_of(name, float, |proto| proto.f = Some(f)),
-            Attribute::Ints(name, values) => attribute_of(name, ints, |proto| proto.ints = values.to_vec()),
+            Attribute::Int(name, i) => AttributeProto { i: Some(i), ..named(name, int) },
+            Attribute::Float(name, f) => AttributeProto { f: Some(f), ..named(name, float) },
+            Attribute::Ints(name, values) => AttributeProto { ints: values.to_vec(), ..named(name, ints) },
         };
         self.nodes.push(NodeProto {
             name: Some(format!("{op}_{}", self.nodes.len())),
@@ -104,10 +109,4 @@ impl Builder {
             ..GraphProto::default()
         }
     }
-}
-
-fn attribute_of(name: &str, kind: i32, set: impl FnOnce(&mut AttributeProto)) -> AttributeProto {
-    let mut proto = AttributeProto { name: Some(name.to_owned()), r#type: Some(kind), ..AttributeProto::default() };
-    set(&mut proto);
-    proto
 }
