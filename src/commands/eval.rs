@@ -16,7 +16,7 @@ use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_later};
 use crate::experiment::tiles::refuse_tiles;
 use crate::metrics::{Evaluation, Inspection, Places, Robustness};
-use crate::report::junit::{self, TestCase};
+use crate::report::junit;
 use crate::report::{
     Console, confusion_table, doubts_first, evaluation_table, inspection_first, places_table, robustness_table,
     write_json,
@@ -148,11 +148,9 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     })?;
     let gates = gates.check(evaluation, robustness.as_ref());
     if let Some(file) = &args.junit {
-        let cases: Vec<TestCase> =
-            gates.iter().map(|gate| TestCase { name: gate.name.clone(), failure: gate.missed.clone() }).collect();
-        junit::write(file, &format!("eval {} {}", args.run.shown(), evaluation.split), &cases)?;
+        junit::write(file, &format!("eval {} {}", args.run.shown(), evaluation.split), &gates)?;
     }
-    let missed: Vec<String> = gates.into_iter().filter_map(|gate| gate.missed).collect();
+    let missed: Vec<String> = gates.into_iter().filter_map(|gate| gate.failure).collect();
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
 }
 

@@ -1,6 +1,7 @@
 //! Quality gates: what a CI job asks of an evaluation.
 
 use crate::metrics::{Evaluation, Inspection, Robustness};
+use crate::report::junit::TestCase;
 use clap::Args;
 
 /// Thresholds for CI, as arguments of a command line: a gate is named by its flag. None = not asked for. Probabilities are
@@ -52,18 +53,10 @@ pub struct Gates {
     pub max_escapes_ppm: Option<f64>,
 }
 
-/// A gate that was asked for, and how it went.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Gate {
-    /// The metric and the flag with its bound: what is asked.
-    pub name: String,
-    /// Why it is missed; none when it holds.
-    pub missed: Option<String>,
-}
-
 impl Gates {
-    /// The gates that were asked for; an undefined metric misses its gate.
-    pub fn check(&self, evaluation: &Evaluation, robustness: Option<&Robustness>) -> Vec<Gate> {
+    /// The gates that were asked for, as tests named after the metric and the flag with its bound; an undefined metric misses
+    /// its gate.
+    pub fn check(&self, evaluation: &Evaluation, robustness: Option<&Robustness>) -> Vec<TestCase> {
         let e = evaluation;
         let overall = [
             at_least("accuracy", Some(e.accuracy), "--min-accuracy", self.min_accuracy),
@@ -96,7 +89,7 @@ impl Gates {
         gates.iter().any(Option::is_some)
     }
 
-    fn inspection(&self, evaluation: &Evaluation) -> [Option<Gate>; 5] {
+    fn inspection(&self, evaluation: &Evaluation) -> [Option<TestCase>; 5] {
         let outcome = evaluation.inspection.as_ref().and_then(Inspection::decided);
         let escape = outcome.map(|outcome| outcome.escape);
         let upper = escape.and_then(|escape| escape.ci95).map(|[_, high]| high);
@@ -139,23 +132,23 @@ fn non_negative(text: &str) -> Result<f64, String> {
     }
 }
 
-fn at_least(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<Gate> {
+fn at_least(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<TestCase> {
     bound.map(|bound| gate(metric, value, flag, bound, "below", |value, bound| value >= bound))
 }
 
-fn at_most(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<Gate> {
+fn at_most(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<TestCase> {
     bound.map(|bound| gate(metric, value, flag, bound, "above", |value, bound| value <= bound))
 }
 
 /// A gate is missed when `value` is undefined, not finite, or does not hold against `bound`; a bound that is NaN never
 /// holds.
-fn gate(metric: &str, value: Option<f64>, flag: &str, bound: f64, side: &str, holds: fn(f64, f64) -> bool) -> Gate {
-    let missed = match value.filter(|value| value.is_finite()) {
+fn gate(metric: &str, value: Option<f64>, flag: &str, bound: f64, side: &str, holds: fn(f64, f64) -> bool) -> TestCase {
+    let failure = match value.filter(|value| value.is_finite()) {
         None => Some(format!("{metric} is undefined, which misses {flag} {bound}")),
         Some(value) if holds(value, bound) => None,
         Some(value) => Some(format!("{metric} {} is {side} {flag} {bound}", shown(value, bound))),
     };
-    Gate { name: format!("{metric} ({flag} {bound})"), missed }
+    TestCase { name: format!("{metric} ({flag} {bound})"), failure }
 }
 
 /// Four decimals, or all of them where four would hide the difference.

@@ -9,7 +9,7 @@ fn evaluation() -> Evaluation {
 }
 
 fn missed(gates: &Gates, evaluation: &Evaluation) -> Vec<String> {
-    gates.check(evaluation, None).into_iter().filter_map(|gate| gate.missed).collect()
+    gates.check(evaluation, None).into_iter().filter_map(|gate| gate.failure).collect()
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn gates_that_are_met_say_so_and_others_are_not_there() {
     let names = ["accuracy (--min-accuracy 0.6)", "recall of 'crack' (--min-class-recall 0.5)"];
     let gates = exact.check(&evaluation(), None);
     assert_eq!(gates[..2].iter().map(|gate| gate.name.as_str()).collect::<Vec<_>>(), names);
-    assert!(gates.len() == 3 && gates.iter().all(|gate| gate.missed.is_none()), "{gates:?}");
+    assert!(gates.len() == 3 && gates.iter().all(|gate| gate.failure.is_none()), "{gates:?}");
 }
 
 #[test]

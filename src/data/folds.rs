@@ -1,6 +1,7 @@
 //! Folds of a cross-validation: classes spread evenly, groups kept whole.
 
 use crate::error::{DataError, Error, Result};
+use crate::linalg::tally;
 use crate::rng::Stream;
 use crate::system::shown::agree;
 use std::collections::BTreeMap;
@@ -73,8 +74,7 @@ struct Deal<'a> {
 
 impl<'a> Deal<'a> {
     fn new(labels: &'a [usize], classes: usize, folds: usize) -> Self {
-        let mut totals = vec![0; classes];
-        labels.iter().for_each(|&label| totals[label] += 1);
+        let totals = tally(labels.iter().copied(), classes);
         Self { labels, totals, counts: vec![vec![0; classes]; folds] }
     }
 

@@ -47,6 +47,7 @@ pub use splits_csv::{SplitRow, read_splits_csv, write_splits_csv};
 
 use crate::config::{DataSettings, DataSource};
 use crate::error::Result;
+use crate::linalg::tally;
 use std::path::{Path, PathBuf};
 
 /// The part of the data a sample belongs to.
@@ -239,11 +240,8 @@ impl Dataset {
 
     /// Number of samples of each class in a split.
     pub fn class_counts(&self, split: Split) -> Vec<usize> {
-        let mut counts = vec![0; self.classes.len()];
-        for sample in self.samples.iter().filter(|sample| sample.split == split) {
-            counts[sample.label] += 1;
-        }
-        counts
+        let labels = self.samples.iter().filter(|sample| sample.split == split).map(|sample| sample.label);
+        tally(labels, self.classes.len())
     }
 }
 

@@ -4,6 +4,7 @@ use super::folds::{self, assign_folds};
 use super::{Entry, Split};
 use crate::config::{DataSettings, Fold};
 use crate::error::{DataError, Result};
+use crate::linalg::tally;
 use crate::rng::{Purpose, Stream};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,11 +204,8 @@ impl Draw {
         (val, test): (f64, f64),
     ) -> Self {
         let count = |units: &[Group], keep: &dyn Fn(&Group) -> bool| {
-            let mut counts = vec![0; classes];
-            for unit in units.iter().filter(|unit| keep(unit)) {
-                unit.members.iter().for_each(|&member| counts[labels[member]] += 1);
-            }
-            counts
+            let members = units.iter().filter(|unit| keep(unit)).flat_map(|unit| &unit.members);
+            tally(members.map(|&member| labels[member]), classes)
         };
         let pool = count(pool, &|_| true);
         let train = count(settled, &|unit| unit.fixed == Some(Split::Train));

@@ -1,30 +1,13 @@
 //! Small data sets for the tests of this module and its users.
 
 use super::{Dataset, Labels, Sample, Split};
-use crate::config::{ColumnNames, DataSettings, DataSource, GroupBy, OnError};
-use std::collections::BTreeMap;
+use crate::config::{self, DataSettings, DataSource};
 use std::path::Path;
 use tempfile::TempDir;
 
 /// The settings' defaults for a source.
 pub(crate) fn settings(source: DataSource) -> DataSettings {
-    DataSettings {
-        source,
-        base: None,
-        columns: ColumnNames::default(),
-        classes: BTreeMap::new(),
-        ignore: Vec::new(),
-        max_per_class: None,
-        group_by: GroupBy::Listed,
-        allow_outside: false,
-        val: 0.15,
-        test: 0.15,
-        fold: None,
-        split_seed: 0,
-        stratified: true,
-        on_error: OnError::Fail,
-        bit_depth: 16,
-    }
+    DataSettings { source, ..config::testing::settings(&[]).data }
 }
 
 /// Creates empty files, with their folders. Listing does not open them.

@@ -175,12 +175,10 @@ fn score_each(
     console: &Console,
 ) -> Result<Scored> {
     let progress = console.progress(source.len(split) as u64, &format!("scoring {}", split.name()));
-    let scored = source.score(model, split, &mut |images, features| {
+    source.score(model, split, &mut |images, features| {
         progress.inc(images as u64);
         each(features);
-    });
-    progress.finish();
-    scored
+    })
 }
 
 /// The evaluation of a split, if it was scored.

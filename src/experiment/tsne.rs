@@ -194,13 +194,11 @@ fn predictions(model: &Model, features: Matrix<'_>, classes: usize) -> Result<Ve
 fn mapped(features: Matrix<'_>, session: &Session, console: &Console) -> Result<Embedding> {
     let settings = &session.settings.tsne;
     let progress = console.progress(settings.iterations as u64, "t-SNE");
-    let map = embed(features, settings, session.settings.run.seed, &mut |iteration, total, kl| {
+    embed(features, settings, session.settings.run.seed, &mut |iteration, total, kl| {
         progress.set((iteration * settings.iterations / total.max(1)) as u64);
         progress.message(format!("KL {kl:.3}"));
         ControlFlow::Continue(())
-    });
-    progress.finish();
-    map
+    })
 }
 
 /// How good a map is, and how far the classes lie apart on it.

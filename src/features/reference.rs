@@ -3,8 +3,8 @@
 //! unit length; the larger, the less the model knows about it, however confident its probabilities are.
 
 use crate::error::{Error, Result, WeightsError};
-use crate::linalg::Matrix;
 use crate::linalg::neighbors::{Base, Metric, Neighbors};
+use crate::linalg::{Matrix, tally};
 use crate::system::digest::sha256;
 use crate::system::files::{read_regular, write_atomic};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -156,8 +156,7 @@ impl ReferenceSet {
 /// At most `most` of the images with these labels, which are below `classes`: all images of the small classes, and equally
 /// many of each of the others, one at least, evenly spread over their order.
 pub fn spread(labels: &[usize], classes: usize, most: usize) -> Vec<usize> {
-    let mut counts = vec![0; classes];
-    labels.iter().for_each(|&label| counts[label] += 1);
+    let counts = tally(labels.iter().copied(), classes);
     let (mut ascending, mut room, mut share) = (counts.clone(), most, usize::MAX);
     ascending.sort_unstable();
     for (i, count) in ascending.into_iter().enumerate() {

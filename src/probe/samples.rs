@@ -1,7 +1,7 @@
 //! What a probe is fitted on, checked once so that no solver has to.
 
 use crate::error::{DataError, Error, Result};
-use crate::linalg::Matrix;
+use crate::linalg::{Matrix, tally};
 
 /// Feature vectors with their classes and the weights of these.
 #[derive(Debug, Clone)]
@@ -105,9 +105,7 @@ impl<'a> Samples<'a> {
 
     /// Samples of each class (K).
     pub fn counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes()];
-        self.labels.iter().for_each(|&label| counts[label] += 1);
-        counts
+        tally(self.labels.iter().copied(), self.classes())
     }
 
     /// Refuses samples that no linear classifier can be fitted on. A class without a sample has no finite optimum

@@ -1,9 +1,9 @@
 //! How good a map is: whether neighbours on it are neighbours among the features, and how well it separates classes.
 
 use crate::error::Result;
-use crate::linalg::Matrix;
 use crate::linalg::distances::map_squared_distances;
 use crate::linalg::neighbors::{Metric, nearest};
+use crate::linalg::{Matrix, tally};
 
 /// How well a map preserves neighbours.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,8 +67,7 @@ pub struct Silhouettes {
 /// # Errors
 /// When the matrix product refuses its shapes: a bug.
 pub fn silhouettes(points: Matrix<'_>, labels: &[usize], classes: usize) -> Result<Option<Silhouettes>> {
-    let mut counts = vec![0usize; classes];
-    labels.iter().for_each(|&label| counts[label] += 1);
+    let counts = tally(labels.iter().copied(), classes);
     if counts.iter().filter(|&&count| count > 0).count() < 2 {
         return Ok(None);
     }

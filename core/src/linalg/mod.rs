@@ -75,6 +75,13 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// How many of some labels are of each class; all are below `classes`.
+pub fn tally(labels: impl Iterator<Item = usize>, classes: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    labels.for_each(|label| counts[label] += 1);
+    counts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

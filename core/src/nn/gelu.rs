@@ -10,6 +10,7 @@ use candle_core::CudaStorage;
 use candle_core::{Result, Tensor};
 
 /// The activation of the MLP. A wrong one gives plausible, worse numbers and no error.
+// `activation.cu` knows them by their numbers in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// x Φ(x), exact: timm, `DINOv2`, google/vit.
@@ -57,16 +58,6 @@ impl Activation {
         match layer.bias_apart().filter(|_| x.device().is_cuda()) {
             Some((product, bias)) => run(&self, [&product.forward(x)?, &bias]),
             None => self.forward(&layer.forward(x, mode)?),
-        }
-    }
-
-    /// The number that `activation.cu` knows it by.
-    #[cfg(feature = "cuda")]
-    fn number(self) -> usize {
-        match self {
-            Self::Gelu => 0,
-            Self::GeluTanh => 1,
-            Self::QuickGelu => 2,
         }
     }
 
@@ -144,12 +135,12 @@ impl Operation<1> for Activation {
 
     #[cfg(feature = "cuda")]
     fn cuda_forward(&self, [x]: [cuda::Operand<'_>; 1]) -> Result<CudaStorage> {
-        cuda::activation::forward(x, None, self.number())
+        cuda::activation::forward(x, None, *self as usize)
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_backward(&self, [x]: [&Tensor; 1], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        Ok([Some(cuda::activation::backward(x, None, dy, self.number())?.0)])
+        Ok([Some(cuda::activation::backward(x, None, dy, *self as usize)?.0)])
     }
 
     fn composed(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
@@ -190,12 +181,12 @@ impl Operation<2> for Activation {
 
     #[cfg(feature = "cuda")]
     fn cuda_forward(&self, [x, bias]: [cuda::Operand<'_>; 2]) -> Result<CudaStorage> {
-        cuda::activation::forward(x, Some(bias), self.number())
+        cuda::activation::forward(x, Some(bias), *self as usize)
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_backward(&self, [x, bias]: [&Tensor; 2], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 2]> {
-        let (dx, dbias) = cuda::activation::backward(x, Some(bias), dy, self.number())?;
+        let (dx, dbias) = cuda::activation::backward(x, Some(bias), dy, *self as usize)?;
         Ok([Some(dx), dbias])
     }
 

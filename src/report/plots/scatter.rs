@@ -2,6 +2,7 @@
 
 use super::palette::{self, Outline};
 use super::prelude::*;
+use crate::linalg::tally;
 use crate::system::shown::{Shown, counted};
 use plotters::style::BLACK;
 use std::path::PathBuf;
@@ -61,9 +62,7 @@ impl Scatter {
 
     /// How many points each class has.
     pub(in crate::report) fn counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes.len()];
-        self.points.iter().for_each(|point| counts[point.class] += 1);
-        counts
+        tally(self.points.iter().map(|point| point.class), self.classes.len())
     }
 
     /// Misclassified points and points with a prediction; none if there is no prediction.
