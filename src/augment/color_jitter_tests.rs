@@ -14,9 +14,7 @@ fn steps_follow_torchvision() {
         cases.push((format!("contrast_{factor:?}"), Adjustment::Contrast(factor)));
         cases.push((format!("saturation_{factor:?}"), Adjustment::Saturation(factor)));
     }
-    for turn in [-0.3, -0.1, 0.05, 0.5] {
-        cases.push((format!("hue_{turn:?}"), Adjustment::Hue(turn)));
-    }
+    cases.extend([-0.3, -0.1, 0.05, 0.5].map(|turn| (format!("hue_{turn:?}"), Adjustment::Hue(turn))));
     for (name, step) in cases {
         let mut ours = picture("source");
         step.apply(&mut ours);

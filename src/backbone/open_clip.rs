@@ -99,10 +99,8 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
 /// Refuses a tower that sets one of the unsupported options, or of `others`.
 pub(super) fn refuse(tower: &Value, section: &str, others: &[&str]) -> Result<(), String> {
     let set = |option: &&&str| !matches!(tower[**option], Value::Null | Value::Bool(false));
-    match UNSUPPORTED.iter().chain(others).find(set) {
-        Some(option) => Err(format!("{section}.{option} = {} is not supported", tower[*option])),
-        None => Ok(()),
-    }
+    let found = UNSUPPORTED.iter().chain(others).find(set);
+    found.map_or(Ok(()), |option| Err(format!("{section}.{option} = {} is not supported", tower[*option])))
 }
 
 /// The activation: exact GELU, its tanh approximation (CLIPA), or `QuickGELU` by the model's flag.

@@ -57,10 +57,8 @@ impl Params {
     /// When there is none.
     pub fn tensor(&self, name: impl Into<String>) -> Result<Tensor> {
         let name = name.into();
-        match self.0.get(&name) {
-            Some(param) => Ok(param.tensor().clone()),
-            None => candle_core::bail!("there is no parameter {name:?}"),
-        }
+        let Some(param) = self.0.get(&name) else { candle_core::bail!("there is no parameter {name:?}") };
+        Ok(param.tensor().clone())
     }
 
     /// The parameter of that name, if there is one.
@@ -95,9 +93,9 @@ impl Params {
     /// # Errors
     /// Those of `value`; when a value has another shape.
     pub fn assign(&self, value: impl Fn(&str, &Tensor) -> Result<Option<Tensor>>) -> Result<()> {
-        self.trained().try_for_each(|(name, var)| match value(name, &var.as_detached_tensor())? {
-            Some(value) => var.set(&value.to_device(var.device())?),
-            None => Ok(()),
+        self.trained().try_for_each(|(name, var)| {
+            let value = value(name, &var.as_detached_tensor())?;
+            value.map_or(Ok(()), |value| var.set(&value.to_device(var.device())?))
         })
     }
 

@@ -119,18 +119,12 @@ impl Source {
             move |reason: String| WeightsError::invalid(path, reason)
         };
         match &self.weights {
-            Weights::Static(bytes) => tensors.add_safetensors(bytes).map_err(invalid(&self.path))?,
+            Weights::Static(bytes) => tensors.add_safetensors(bytes).map_err(invalid(&self.path)),
             Weights::Safetensors(files) => {
-                for (path, bytes) in files {
-                    tensors.add_safetensors(bytes).map_err(invalid(path))?;
-                }
+                files.iter().try_for_each(|(path, bytes)| tensors.add_safetensors(bytes).map_err(invalid(path)))
             }
-            Weights::Pickle(files) => {
-                for path in files {
-                    tensors.add_pickle(path).map_err(invalid(path))?;
-                }
-            }
-        }
+            Weights::Pickle(files) => files.iter().try_for_each(|path| tensors.add_pickle(path).map_err(invalid(path))),
+        }?;
         tensors.strip_prefixes();
         Ok(tensors)
     }

@@ -99,10 +99,8 @@ impl<'a> Tensors<'a> {
     }
 
     fn add(&mut self, name: &str, stored: Stored<'a>) -> Result<(), String> {
-        match self.stored.insert(name.to_owned(), stored) {
-            Some(_) => Err(format!("{name} is in more than one file")),
-            None => Ok(()),
-        }
+        let earlier = self.stored.insert(name.to_owned(), stored);
+        earlier.map_or(Ok(()), |_| Err(format!("{name} is in more than one file")))
     }
 
     /// Opens a pickled state dict, at the top of the file or under one of the names that trainers use.

@@ -196,10 +196,8 @@ pub(super) fn refuse_unsupported(model_args: &Value, known: &[&str]) -> Result<(
     let known = [COMMON, known].concat();
     let refused =
         |key: &str, value: &Value| !known.contains(&key) && (*value != Value::Bool(false) || !OFF.contains(&key));
-    match values.iter().find(|(key, value)| refused(key, value)) {
-        Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
-        None => Ok(()),
-    }
+    let found = values.iter().find(|(key, value)| refused(key, value));
+    found.map_or(Ok(()), |(key, value)| Err(format!("model_args.{key} = {value} is not supported")))
 }
 
 /// How the inputs of the weights were prepared; timm's defaults for what `pretrained` does not say.

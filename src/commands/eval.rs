@@ -117,10 +117,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         evaluation,
         console,
     )?;
-    let places = match maps {
-        Some(maps) => maps.places(name, &source.dataset, &score.scored, console)?,
-        None => None,
-    };
+    let places = maps.map(|maps| maps.places(name, &source.dataset, &score.scored, console)).transpose()?.flatten();
     if args.data.is_none() {
         if write_later(&args.run, &source.dataset, &score, split)? {
             robustness.iter().try_for_each(|robustness| robustness::write(&args.run, robustness))?;

@@ -124,9 +124,7 @@ fn table(result: &serde_json::Value) -> String {
         ("by class", by_class(&result["per_class"])),
         ("reading", text("reading_sentence")),
     ];
-    if let Some(wrong) = result["misclassified"].as_u64() {
-        rows.push(("misclassified", wrong.to_string()));
-    }
+    rows.extend(result["misclassified"].as_u64().map(|wrong| ("misclassified", wrong.to_string())));
     rows.push(("time", format!("{:.1} s", result["seconds"].as_f64().unwrap_or_default())));
     rows.extend([("picture", text("png")), ("page", text("html")), ("table", text("csv"))]);
     key_value_table(&rows)

@@ -76,9 +76,7 @@ fn pairs_are_found_wherever_they_stand() {
 fn the_surest_come_first() {
     let images = textile();
     let mut signatures: Vec<Signature> = images[..60].iter().map(|image| signature(image).unwrap()).collect();
-    for copy in [cropped(&images[2], 1), reencoded(&images[9])] {
-        signatures.push(signature(&copy).unwrap());
-    }
+    signatures.extend([cropped(&images[2], 1), reencoded(&images[9])].map(|copy| signature(&copy).unwrap()));
     let pairs = pairs_of(&signatures);
     assert_eq!(pairs.iter().map(|pair| (pair.first, pair.second)).collect::<Vec<_>>(), [(9, 61), (2, 60)]);
     let relative: Vec<f64> = pairs.iter().map(|pair| pair.likeness.unwrap().relative_distance.unwrap()).collect();

@@ -78,10 +78,7 @@ pub fn inputs(
     let progress = console.progress((rest.len() + views * train.len()) as u64, "frozen layers");
     let mut watch = |images: usize| {
         progress.inc(images as u64);
-        match stop.received() {
-            None => Ok(()),
-            Some(signal) => Err(Error::Stopped { signal, run: Some(run.to_path_buf()) }),
-        }
+        stop.received().map_or(Ok(()), |signal| Err(Error::Stopped { signal, run: Some(run.to_path_buf()) }))
     };
     let watch: OnBatch<'_> = &mut watch;
     let plain = session.images(&source.dataset, keys, &source.evaluation);

@@ -26,10 +26,7 @@ impl RepoId {
     /// # Errors
     /// [`HubError::Name`], which says what is wrong.
     pub fn parse(text: &str) -> Result<Self, HubError> {
-        let (id, revision) = match text.split_once('@') {
-            Some((id, revision)) => (id, Some(revision)),
-            None => (text, None),
-        };
+        let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
         let refuse = |reason| HubError::Name { kind: "hub id", text: text.into(), reason };
         let (owner, name) = id.split_once('/').ok_or_else(|| refuse("there is no / between owner and name"))?;
         if let Some(reason) = fault_of_name(owner).or_else(|| fault_of_name(name)) {
@@ -92,10 +89,7 @@ impl RepoId {
 impl fmt::Display for RepoId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.owner, self.name)?;
-        match &self.revision {
-            Some(revision) => write!(f, "@{revision}"),
-            None => Ok(()),
-        }
+        self.revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))
     }
 }
 

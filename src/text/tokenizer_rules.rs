@@ -64,9 +64,8 @@ struct Bytes(usize);
 pub(super) fn check(json: &[u8]) -> Result<(), String> {
     let rules: TokenizerFile = serde_json::from_slice(json).map_err(|error| format!("is not a tokenizer ({error})"))?;
     let mut found = RuleCount { values: 0, growth: 1 };
-    for rule in [&rules.normalizer, &rules.pre_tokenizer, &rules.post_processor, &rules.decoder] {
-        found.add(rule)?;
-    }
+    let kinds = [&rules.normalizer, &rules.pre_tokenizer, &rules.post_processor, &rules.decoder];
+    kinds.into_iter().try_for_each(|rule| found.add(rule))?;
     let added: usize = rules.added_tokens.iter().map(|token| token.content.len()).sum();
     let Pieces { kind, vocab } = rules.model;
     if found.growth > MOST_GROWTH {

@@ -52,10 +52,10 @@ impl Regulariser {
     /// # Errors
     /// When the head has no scale.
     pub fn constrain(&self, params: &Params) -> Result<()> {
-        match params.trained().find(|(name, _)| name.parse() == Ok(LOGIT_SCALE)) {
-            Some((_, scale)) => scale.set(&scale.as_detached_tensor().minimum(f64::from(self.ceiling))?),
-            None => Ok(()),
-        }
+        let Some((_, scale)) = params.trained().find(|(name, _)| name.parse() == Ok(LOGIT_SCALE)) else {
+            return Ok(());
+        };
+        scale.set(&scale.as_detached_tensor().minimum(f64::from(self.ceiling))?)
     }
 }
 

@@ -47,10 +47,7 @@ impl fmt::Display for Problem {
             write!(f, "{}: ", self.key)?;
         }
         write!(f, "{}", self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
-            None => Ok(()),
-        }
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
     }
 }
 

@@ -147,10 +147,8 @@ fn difference(
     dtypes: &[DType],
     device: &Device,
 ) -> Result<Option<String>> {
-    let mut operands = Vec::with_capacity(shapes.len());
-    for (seed, (shape, &dtype)) in shapes.iter().zip(dtypes).enumerate() {
-        operands.push(wave(shape, seed as f64)?.to_dtype(dtype)?);
-    }
+    let drawn = |(seed, (shape, &dtype)): (usize, (&Vec<usize>, &DType))| wave(shape, seed as f64)?.to_dtype(dtype);
+    let operands = shapes.iter().zip(dtypes).enumerate().map(drawn).collect::<Result<Vec<_>>>()?;
     let there = operands.iter().map(|x| x.to_device(device)).collect::<Result<Vec<_>>>()?;
     let here = operands.iter().map(|x| x.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
     for recorded in [false, true] {

@@ -141,10 +141,7 @@ pub fn widened(x: &Tensor) -> Result<Tensor> {
             _ => None,
         }
     };
-    match wide {
-        Some(values) => Tensor::from_vec(values, x.shape(), x.device()),
-        None => x.to_dtype(DType::F32),
-    }
+    wide.map_or_else(|| x.to_dtype(DType::F32), |values| Tensor::from_vec(values, x.shape(), x.device()))
 }
 
 /// Lanes of the partial sums: enough to fill two AVX-512 registers, and a fixed order of addition on every CPU.

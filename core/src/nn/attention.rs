@@ -97,10 +97,7 @@ impl Attention {
                 relative.backward(&dbias, store)?;
             }
         }
-        match &self.rotary {
-            Some(rotary) => rotary.backward(sizes, qkv, dqkv, store),
-            None => Ok(()),
-        }
+        self.rotary.as_ref().map_or(Ok(()), |rotary| rotary.backward(sizes, qkv, dqkv, store))
     }
 
     /// Whether it trains something between both projections.
@@ -186,10 +183,7 @@ impl Attention {
         }
         if sizes.is_whole() {
             self.qkv.backward_weights(&[(0..3 * width, x, mask, dqkv)], store)?;
-            return match dx {
-                Some(dx) => self.qkv.backward_input(0..3 * width, dqkv, mask, 0.0, dx),
-                None => Ok(()),
-            };
+            return dx.map_or(Ok(()), |dx| self.qkv.backward_input(0..3 * width, dqkv, mask, 0.0, dx));
         }
         let (dq, dkv) = dqkv.split_at(sizes.query_values());
         let (mut rows, row_mask) = (sizes.query_rows(x), mask.map(|mask| sizes.query_rows(mask)));

@@ -162,10 +162,9 @@ impl AdaptedLinear {
     pub fn backward_weights(&self, parts: &[Part<'_>], store: &mut GradStore) -> Result<()> {
         let linear: Vec<_> = parts.iter().map(|(_, x, _, dy)| (*x, *dy)).collect();
         self.linear.backward_weights(&linear, store)?;
-        for (part, x, mask, dy) in parts {
-            self.with_projections(part, |projections| projections.gradients(x, *mask, dy, store))?;
-        }
-        Ok(())
+        parts.iter().try_for_each(|(part, x, mask, dy)| {
+            self.with_projections(part, |projections| projections.gradients(x, *mask, dy, store))
+        })
     }
 
     /// Gives the projections within some of the outputs to `f`, if there are any.

@@ -95,9 +95,8 @@ impl Report {
             |title: &str, lines: Vec<String>| (!lines.is_empty()).then(|| format!("{title}\n\n{}", lines.join("\n")));
         parts.extend(listed("warnings", self.warnings.clone()));
         parts.extend(listed("look at", if quiet { Vec::new() } else { self.look_alikes.clone() }));
-        let with_hint = |error: &Error| match error.hint() {
-            Some(hint) => format!("{}\n  hint: {hint}", message(error)),
-            None => message(error),
+        let with_hint = |error: &Error| {
+            error.hint().map_or_else(|| message(error), |hint| format!("{}\n  hint: {hint}", message(error)))
         };
         parts.extend(listed("problems", self.problems.iter().map(with_hint).collect()));
         if self.problems.is_empty() {

@@ -35,9 +35,8 @@ pub fn section(
         ("expected", forecast.sentence()),
     ];
     rows.extend(forecast.parts());
-    if let Some(bytes) = forecast.checkpointed_bytes.filter(|&bytes| bytes < forecast.memory.total()) {
-        rows.push(("with train.checkpoint_blocks = true", mebibytes(bytes)));
-    }
+    let less = forecast.checkpointed_bytes.filter(|&bytes| bytes < forecast.memory.total());
+    rows.extend(less.map(|bytes| ("with train.checkpoint_blocks = true", mebibytes(bytes))));
     let json = json!({
         "strategy": settings.strategy.to_string(),
         "trainable_parameters": trainable,

@@ -29,10 +29,8 @@ pub(super) fn output(graph: GraphProto, input: &str, value: &Tensor, output: &st
             break;
         }
     }
-    match values.remove(output) {
-        Some(value) => Ok(value),
-        None => bail!("the graph has no output {output:?}"),
-    }
+    let Some(value) = values.remove(output) else { bail!("the graph has no output {output:?}") };
+    Ok(value)
 }
 
 fn decoded(constant: &TensorProto) -> Result<Tensor> {

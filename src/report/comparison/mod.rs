@@ -224,10 +224,8 @@ impl Comparison {
         };
         let costs = cost::costs(&there.iter().map(|contender| contender.finished.as_slice()).collect::<Vec<_>>());
         let metric = choice::measured_by(&there)?;
-        let mut rows = Vec::new();
-        for (contender, cost) in there.iter().zip(costs) {
-            rows.push(StrategyRow::new(contender, cost, (repeats, metric))?);
-        }
+        let row = |(contender, cost): (&&Contender, _)| StrategyRow::new(contender, cost, (repeats, metric));
+        let rows = there.iter().zip(costs).map(row).collect::<Result<Vec<_>>>()?;
         let all =
             rows.iter().max_by_key(|row| row.outcomes.images()).map(|row| row.outcomes.clone()).unwrap_or_default();
         let tests = pairs(&rows, repeats, metric);

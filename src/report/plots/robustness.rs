@@ -71,9 +71,7 @@ fn draw_curves<B: DrawingBackend>(area: &Canvas<B>, panel: &Canvas<B>, curves: &
     let mut chart = lines::draw_axes(panel, &axis, upwards)?;
     for curve in curves {
         chart.draw_series(LineSeries::new(curve.points.iter().copied(), curve.stroke()))?;
-        for point in &curve.points {
-            curve.draw_mark(area, chart.backend_coord(point))?;
-        }
+        curve.points.iter().try_for_each(|point| curve.draw_mark(area, chart.backend_coord(point)))?;
     }
     Ok(())
 }

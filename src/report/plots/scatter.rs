@@ -108,9 +108,8 @@ impl<'a> Layout<'a> {
         if shown < scatter.classes.len() {
             notes.push((format!("and {}", counted(scatter.classes.len() - shown, "more class")), false));
         }
-        if let Some((wrong, predicted)) = scatter.mistakes() {
-            notes.push((format!("misclassified: {wrong} of {predicted}"), true));
-        }
+        let mistakes = scatter.mistakes();
+        notes.extend(mistakes.map(|(wrong, predicted)| (format!("misclassified: {wrong} of {predicted}"), true)));
         let widest = |part: fn(&(String, String)) -> &str| {
             entries.iter().map(|entry| style::width(part(entry), TICK)).max().unwrap_or(0)
         };

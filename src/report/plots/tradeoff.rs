@@ -248,10 +248,8 @@ fn draw_interval<B: DrawingBackend>(area: &Canvas<B>, axes: &PixelScale, x: i32,
     let Some([low, high]) = point.interval else { return Ok(()) };
     let (top, bottom) = (axes.y(100.0 * high), axes.y(100.0 * low));
     let color = if point.recommended { VERMILION } else { BLUE };
-    for line in [[(x, top), (x, bottom)], [(x - CAP, top), (x + CAP, top)], [(x - CAP, bottom), (x + CAP, bottom)]] {
-        area.draw(&PathElement::new(line, color.stroke_width(3)))?;
-    }
-    Ok(())
+    let lines = [[(x, top), (x, bottom)], [(x - CAP, top), (x + CAP, top)], [(x - CAP, bottom), (x + CAP, bottom)]];
+    lines.into_iter().try_for_each(|line| area.draw(&PathElement::new(line, color.stroke_width(3))))
 }
 
 /// A disc; with a ring around it for the recommended one.

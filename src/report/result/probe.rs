@@ -151,9 +151,8 @@ impl ProbeResult {
             ("run", self.run.shown()),
         ];
         if !self.pools.is_empty() {
-            let named = |pool: PoolChoice, tiles: Option<TilePool>| match tiles {
-                Some(tiles) => format!("{pool}, {tiles} of tiles"),
-                None => pool.to_string(),
+            let named = |pool: PoolChoice, tiles: Option<TilePool>| {
+                tiles.map_or_else(|| pool.to_string(), |tiles| format!("{pool}, {tiles} of tiles"))
             };
             let score = |tried: &PoolScore| format!("{} {:.4}", named(tried.pool, tried.tile_pool), tried.val_score);
             let scores: Vec<String> = self.pools.iter().map(score).collect();

@@ -90,9 +90,7 @@ pub(super) fn provenance(page: &RunPage) -> Html {
     if let Some(forecast) = &record.forecast {
         rows.insert(5, ("forecast", Html::text(&forecast.sentence())));
     }
-    if let Some(soup) = &record.soup {
-        rows.push(("soup", text(soup.sentence())));
-    }
+    rows.extend(record.soup.as_ref().map(|soup| ("soup", text(soup.sentence()))));
     facts(&rows)
 }
 
