@@ -275,10 +275,8 @@ struct FrozenBlock {
 }
 
 fn take<T>(waiting: &Mutex<Option<T>>) -> Result<T> {
-    match waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        Some(value) => Ok(value),
-        None => candle_core::bail!("a frozen block goes forward and backward once"),
-    }
+    let value = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    value.ok_or_else(|| candle_core::Error::msg("a frozen block goes forward and backward once"))
 }
 
 impl CustomOp1 for FrozenBlock {

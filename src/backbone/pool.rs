@@ -108,10 +108,10 @@ impl Pooling {
                 let whitening = params.linear(Layer::Whitening.weight())?;
                 PoolLayer::Patches(Arc::new(Mahalanobis { whitening }))
             }
-            Pool::Avg | Pool::Max | Pool::Lse | Pool::Topk | Pool::Gem | Pool::Stats => match pool.plain() {
-                Some(plain) => PoolLayer::Patches(plain),
-                None => candle_core::bail!("{pool:?} is not a sum over patches"),
-            },
+            Pool::Avg | Pool::Max | Pool::Lse | Pool::Topk | Pool::Gem | Pool::Stats => {
+                let Some(plain) = pool.plain() else { candle_core::bail!("{pool:?} is not a sum over patches") };
+                PoolLayer::Patches(plain)
+            }
         };
         Ok(Self { pool, kind, prefix: spec.prefix_tokens() })
     }

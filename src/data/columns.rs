@@ -122,9 +122,8 @@ impl<'a> ManifestHeader<'a> {
     /// A data error for one that is missing, there twice, or misspelt.
     pub(super) fn columns(&self, names: &ColumnNames) -> Result<ColumnPositions, DataError> {
         // A column that the settings name has to be there; the usual ones for split and group need not.
-        let optional = |given: &Option<String>, usual: &str| match given {
-            Some(given) => self.required(given).map(Some),
-            None => self.find(usual),
+        let optional = |given: &Option<String>, usual: &str| {
+            given.as_ref().map_or_else(|| self.find(usual), |given| self.required(given).map(Some))
         };
         let ColumnNames { path: _, label, split, group, mask } = names;
         let path = self.path(names)?;

@@ -133,10 +133,7 @@ impl Predictor {
         let run = SavedRun::open(folder, device, Segment::Embed, &[], console)?;
         let watch = run.watch();
         let pipeline = run.pipeline().watched(watch.clone());
-        let tile_extractor = match run.record.preprocess.tiles {
-            Some(_) => Some(run.model.extractor(run.model.read())?),
-            None => None,
-        };
+        let tile_extractor = run.record.preprocess.tiles.map(|_| run.model.extractor(run.model.read())).transpose()?;
         Ok(Self { pipeline, watch, references: run.reference_set()?, top, maps: None, tile_extractor, run })
     }
 
@@ -212,10 +209,8 @@ impl Predictor {
                     batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(resized));
                 }
                 (Ok(Input::Tiles(bag)), Some(tiled)) => {
-                    let looked = match &self.maps {
-                        Some(maps) => maps.finder.look_at_tiles(tiled, bag)?,
-                        None => None,
-                    };
+                    let looked =
+                        self.maps.as_ref().map(|maps| maps.finder.look_at_tiles(tiled, bag)).transpose()?.flatten();
                     batch.inputs.extend(match &looked {
                         Some(looked) => looked.pooled()?,
                         None => self.run.model.row_of(tiled, bag)?,

@@ -192,9 +192,8 @@ fn publish(layout: Layout, staging: &Path, out: &Path) -> Result<(Vec<PathBuf>, 
             let place = |name: &PathBuf| out.with_file_name(name);
             // The model last: whoever sees it finds the other beside it.
             names.sort_by_key(|name| place(name) == out);
-            for name in &names {
-                fs::rename(staging.join(name), place(name)).map_err(Error::io("write", place(name)))?;
-            }
+            let put = |name| fs::rename(staging.join(name), place(name)).map_err(Error::io("write", place(name)));
+            names.iter().try_for_each(put)?;
             Ok((names.iter().map(place).collect(), bytes))
         }
     }

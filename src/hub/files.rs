@@ -50,13 +50,9 @@ impl Wanted {
         if configs.iter().all(|(_, present)| !present) {
             return Ok(Some(CONFIG.into()));
         }
-        for file in PREPROCESSORS {
+        let tokenizer = if self == Self::BackboneAndTokenizer { TOKENIZER } else { &[] };
+        for file in PREPROCESSORS.iter().chain(tokenizer) {
             have(file)?;
-        }
-        if self == Self::BackboneAndTokenizer {
-            for file in TOKENIZER {
-                have(file)?;
-            }
         }
         let described = LAYOUTS.iter().filter(|(config, _)| configs.contains(&(*config, true)));
         let weights: Vec<&str> = described.map(|(_, weights)| *weights).collect();

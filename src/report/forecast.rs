@@ -31,15 +31,12 @@ impl Forecast {
     /// One line.
     pub fn sentence(&self) -> String {
         let total = mebibytes(self.memory.total());
-        let memory = match self.free_bytes {
-            Some(free) => format!("about {total} of {} free", mebibytes(free)),
-            None => format!("about {total}"),
-        };
+        let free = self.free_bytes.map(|free| format!(" of {} free", mebibytes(free))).unwrap_or_default();
         let cut = match self.micro_batches {
             1 => String::new(),
             parts => format!(", steps cut into {parts} micro-batches"),
         };
-        format!("{memory}, about {}{cut}", duration(self.seconds))
+        format!("about {total}{free}, about {}{cut}", duration(self.seconds))
     }
 
     /// The parts of the memory, the largest first, and what the cache takes on disk.

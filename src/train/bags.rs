@@ -17,7 +17,7 @@ use crate::model::{Classifier, Model};
 use crate::nn::workers::cut;
 use crate::nn::{Criterion, MaskKeys, Mode};
 use crate::optim::gradients::Gradients;
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Error, Result, Tensor, Var};
 
 /// Tiles of an image have numbers of their own among the random masks, behind that of the image.
 const TILES_OF_A_SAMPLE: u64 = 1 << 20;
@@ -113,10 +113,8 @@ impl BagBackprop<'_> {
         metrics.add(loss.detach(), hits(&logits, &self.batch.labels[image..=image])?);
         let mut store = (loss * self.options.loss_scale)?.backward()?;
         head.add(image, &mut store)?;
-        match store.remove(features.as_tensor()) {
-            Some(upstream) => Ok(upstream.detach()),
-            None => candle_core::bail!("the features of the tiles received no gradient"),
-        }
+        let upstream = store.remove(features.as_tensor()).map(|upstream| upstream.detach());
+        upstream.ok_or_else(|| Error::msg("the features of the tiles received no gradient"))
     }
 
     /// Applies `work` to some tiles of an image, with the number of the part, as many at a time as a step's images would be;

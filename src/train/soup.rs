@@ -101,10 +101,8 @@ impl Fit<'_> {
 
     fn load_ingredient(&self, epoch: usize) -> Result<Tensors> {
         let name = checkpoint_name(epoch);
-        match self.checkpoints.load::<Progress>(&name)? {
-            Some(saved) => Ok(saved.params),
-            None => Err(WeightsError::invalid(self.checkpoints.path(&name), "is missing").into()),
-        }
+        let saved = self.checkpoints.load::<Progress>(&name)?.map(|saved| saved.params);
+        saved.ok_or_else(|| WeightsError::invalid(self.checkpoints.path(&name), "is missing").into())
     }
 }
 
@@ -124,19 +122,16 @@ fn val_score(record: &EpochRecord) -> Option<ValScore> {
     Some(ValScore { score: record.val_score?, loss: record.val_loss?, accuracy: record.val_accuracy? })
 }
 
+fn tensor<'a>(epochs: &'a Tensors, name: &str) -> candle_core::Result<&'a Tensor> {
+    epochs.get(name).ok_or_else(|| candle_core::Error::msg(format!("an epoch was saved without {name:?}")))
+}
+
 fn add(sum: &Tensors, other: &Tensors) -> candle_core::Result<Tensors> {
-    let added = |(name, value): (&String, &Tensor)| match other.get(name) {
-        Some(other) => Ok((name.clone(), (value + other)?)),
-        None => candle_core::bail!("an epoch was saved without {name:?}"),
-    };
-    sum.iter().map(added).collect()
+    sum.iter().map(|(name, value)| Ok((name.clone(), (value + tensor(other, name)?)?))).collect()
 }
 
 fn set_to_mean(params: &Params, sum: &Tensors, n: usize) -> candle_core::Result<()> {
-    params.assign(|name, _| match sum.get(name) {
-        Some(sum) => (sum / n as f64).map(Some),
-        None => candle_core::bail!("an epoch was saved without {name:?}"),
-    })
+    params.assign(|name, _| (tensor(sum, name)? / n as f64).map(Some))
 }
 
 /// The epochs that were validated, best first, the earlier of equal ones first.

@@ -186,10 +186,7 @@ impl Trainer<'_> {
 
     /// The parameters as they are now, where products run in half precision rounded anew for each step.
     fn rounded(&self, params: &Params) -> Result<Params> {
-        match half(self.computation.precision) {
-            Some(half) => params.with_products_in(half),
-            None => Ok(params.clone()),
-        }
+        half(self.computation.precision).map_or_else(|| Ok(params.clone()), |half| params.with_products_in(half))
     }
 
     /// The layers over the parameters, and with gradient checkpointing, or where they are `wanted`, those that go only

@@ -115,9 +115,8 @@ impl Survey {
             Listed::Grouped(groups) => Some(groups),
             _ => None,
         };
-        self.dataset.samples.iter().filter_map(move |sample| match of_names {
-            Some(groups) => groups.get(&sample.name).map(String::as_str),
-            None => sample.group.as_deref(),
+        self.dataset.samples.iter().filter_map(move |sample| {
+            of_names.map_or(sample.group.as_deref(), |groups| groups.get(&sample.name).map(String::as_str))
         })
     }
 

@@ -66,9 +66,7 @@ impl Series {
         for segment in self.points.split(|(_, value)| value.is_nan()) {
             chart.draw_series(LineSeries::new(segment.iter().copied(), self.kind.color().stroke_width(LINE)))?;
             if marked || segment.len() == 1 {
-                for &point in segment {
-                    chart.draw_series(self.kind.marker(point))?;
-                }
+                segment.iter().try_for_each(|&point| chart.draw_series(self.kind.marker(point)).map(drop))?;
             }
         }
         Ok(())
