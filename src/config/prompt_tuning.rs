@@ -35,7 +35,7 @@ pub enum PromptModality {
 
 /// Learnt words around the names of the classes (`CoOp`, Zhou et al. 2022).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(transform = of_text)]
+#[schemars(transform = of("text"))]
 pub struct ContextSettings {
     /// What they start from.
     #[serde(flatten)]
@@ -72,7 +72,7 @@ pub enum NamePosition {
 
 /// Learnt tokens beside the patches (VPT, Jia et al. 2022).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(transform = of_images)]
+#[schemars(transform = of("visual"))]
 pub struct VisualPromptSettings {
     /// For visual prompts: how many tokens are learnt in a block. Default: 10.
     #[schemars(range(min = 1, max = 1000))]
@@ -83,20 +83,13 @@ pub struct VisualPromptSettings {
 }
 
 /// The keys of prompts of one modality have a meaning for it alone, and as long as it is open.
-fn of(schema: &mut Schema, modality: &str) {
-    if let Some(Value::Object(keys)) = schema.ensure_object().get_mut("properties") {
-        for (_, key) in keys.iter_mut() {
-            key[forms::ONLY] = json!([{ "key": "modality", "values": [modality, "auto"] }]);
+fn of(modality: &str) -> impl FnMut(&mut Schema) {
+    let only = json!([{ "key": "modality", "values": [modality, "auto"] }]);
+    move |schema| {
+        if let Some(Value::Object(keys)) = schema.ensure_object().get_mut("properties") {
+            keys.values_mut().for_each(|key| key[forms::ONLY] = only.clone());
         }
     }
-}
-
-fn of_text(schema: &mut Schema) {
-    of(schema, "text");
-}
-
-fn of_images(schema: &mut Schema) {
-    of(schema, "visual");
 }
 
 impl fmt::Display for PromptTuning {

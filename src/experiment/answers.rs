@@ -21,9 +21,9 @@ impl<'a> Columns<'a> {
         Self {
             top,
             inspection: predictor.run.record.inspection.is_some(),
-            strangeness: predictor.tells_strangeness(),
-            novelty: predictor.tells_novelty(),
-            located: predictor.draws_maps(),
+            strangeness: predictor.run.record.sound_class().is_some(),
+            novelty: predictor.references.is_some(),
+            located: predictor.maps.is_some(),
             classes,
         }
     }

@@ -116,9 +116,9 @@ pub struct Predictor {
     pub run: SavedRun,
     pipeline: Pipeline,
     watch: Option<Arc<Watch>>,
-    references: Option<(ReferenceSet, ReferenceRecord)>,
+    pub(super) references: Option<(ReferenceSet, ReferenceRecord)>,
     top: usize,
-    maps: Option<Maps>,
+    pub(super) maps: Option<Maps>,
     /// What makes features of tiles, when images are cut.
     tile_extractor: Option<Extractor>,
 }
@@ -148,21 +148,6 @@ impl Predictor {
     /// As [`Maps::new`].
     pub fn with_maps(self, folder: &Path) -> Result<Self> {
         Ok(Self { maps: Some(Maps::new(&self.run, folder)?), ..self })
-    }
-
-    /// Whether predictions say where their class was found.
-    pub fn draws_maps(&self) -> bool {
-        self.maps.is_some()
-    }
-
-    /// Whether predictions say how far a part is from sound ones.
-    pub fn tells_strangeness(&self) -> bool {
-        self.run.record.sound_class().is_some()
-    }
-
-    /// Whether predictions say how far an image is from the training images.
-    pub fn tells_novelty(&self) -> bool {
-        self.references.is_some()
     }
 
     /// Whether what is said of an image depends on those that are predicted with it.

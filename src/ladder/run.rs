@@ -123,7 +123,8 @@ impl<'a> Ladder<'a> {
         ours.extend(rung.sets(&self.base));
         ours.push(repeat.to_owned());
         let (mut settings, mut kept) = load(self.config, self.sets, &ours)?;
-        if self.depth <= USUAL_BLOCKS && settings.strategy == last_blocks(USUAL_BLOCKS) {
+        let usual = StrategySettings::Partial { blocks: BlockChoice::Last(USUAL_BLOCKS) };
+        if self.depth <= USUAL_BLOCKS && settings.strategy == usual {
             ours.push(format!("strategy.blocks={}", self.depth.saturating_sub(1).max(1)));
             (settings, kept) = load(self.config, self.sets, &ours)?;
         }
@@ -153,10 +154,6 @@ impl<'a> Ladder<'a> {
             }
         }
     }
-}
-
-fn last_blocks(count: usize) -> StrategySettings {
-    StrategySettings::Partial { blocks: BlockChoice::Last(count) }
 }
 
 /// The settings under the user's overrides and ours, without those of the user that ours contradict; and what was kept.

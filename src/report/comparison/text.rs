@@ -98,7 +98,7 @@ impl Comparison {
                 ("measured_seconds", row.measured_seconds.to_string()),
                 ("peak_memory_bytes", row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string())),
                 ("p_value", number(self.pair_to(row).map(|pair| pair.p_value))),
-                ("recommended", self.is_recommended(row).to_string()),
+                ("recommended", (self.recommended.as_ref() == Some(&row.strategy)).to_string()),
                 ("val_accuracy", number(validated.map(Outcomes::accuracy))),
                 ("val_ci95_low", val_low),
                 ("val_ci95_high", val_high),
@@ -128,10 +128,6 @@ impl Comparison {
             repeats => format!(", {} {}", repeats.count(), repeats.noun()),
         };
         format!("{}{repeats}", counted(self.test_images, "test image"))
-    }
-
-    fn is_recommended(&self, row: &StrategyRow) -> bool {
-        self.recommended.as_ref() == Some(&row.strategy)
     }
 
     /// The test of a row against the one above it.

@@ -63,13 +63,10 @@ impl Sheet {
     fn place(&self, row: usize, thumbnail: usize) -> (i32, i32) {
         let side = self.side as i32;
         let (line, column) = ((row / self.columns()) as i32, (row % self.columns()) as i32);
-        let above = MARGIN + TITLE as i32 + 2 * GAP + line * self.row_height();
+        let row_height = HEADING as i32 + GAP + side + GAP / 2 + CAPTION as i32 + 2 * GAP;
+        let above = MARGIN + TITLE as i32 + 2 * GAP + line * row_height;
         let left = MARGIN + column * (self.row_width() + MARGIN);
         (left + thumbnail as i32 * (side + GAP), above + HEADING as i32 + GAP)
-    }
-
-    fn row_height(&self) -> i32 {
-        HEADING as i32 + GAP + self.side as i32 + GAP / 2 + CAPTION as i32 + 2 * GAP
     }
 
     /// Lays the pictures over a drawn sheet.
