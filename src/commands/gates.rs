@@ -54,8 +54,8 @@ pub struct Gates {
 }
 
 impl Gates {
-    /// The gates that were asked for, as tests named after the metric and the flag with its bound; an undefined metric misses
-    /// its gate.
+    /// The gates that were asked for, as tests named after the metric and the flag with its bound; an undefined metric
+    /// misses its gate.
     pub fn check(&self, evaluation: &Evaluation, robustness: Option<&Robustness>) -> Vec<TestCase> {
         let e = evaluation;
         let overall = [
