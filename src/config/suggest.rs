@@ -43,8 +43,8 @@ pub(super) fn for_unknown(section: &str, name: &str, value: &Value, table: &Sche
         return format!("did you mean {close}?");
     }
     let keys = names(root).flat_map(|section| names(&root["properties"][section]));
-    if let Some((section, key)) = alike(name, VERY_ALIKE, keys).and_then(|key| Some((section_with(key, root)?, key))) {
-        return format!("did you mean {}?", join(section, key));
+    if let Some(key) = alike(name, VERY_ALIKE, keys).and_then(|key| meant(section, key, root)) {
+        return format!("did you mean {key}?");
     }
     let inside = value.as_table().into_iter().flatten();
     let keys: Vec<String> = inside
@@ -108,6 +108,8 @@ mod tests {
         let train = &root["properties"]["train"];
         let learning_rate = for_unknown("train", "learning-rate", &Value::Float(0.1), train, root);
         assert_eq!(learning_rate, "did you mean train.lr?", "tsne has a learning_rate");
+        let misspelt = for_unknown("train", "leraning_rate", &Value::Float(0.1), train, root);
+        assert_eq!(misspelt, "did you mean train.lr?");
         let section: toml::Table = "lr = 1\nmomentum = 0.9\nweight_decay = 0".parse().unwrap();
         let of_section = for_unknown("", "optimizer", &section.into(), root, root);
         assert_eq!(
