@@ -34,7 +34,7 @@ pub(crate) fn for_unknown_class(name: &str, classes: &[String]) -> String {
 }
 
 /// What may have been meant by the unknown key `name` of the table `section`: a key of that meaning, the same key in
-/// another section, a name spelt alike here or there, what is in it, or else all the keys there are.
+/// another section, a name spelt alike, what is in it, a name spelt alike elsewhere, or else all the keys there are.
 pub(super) fn for_unknown(section: &str, name: &str, value: &Value, table: &Schema, root: &Schema) -> String {
     if let Some(key) = meant(section, name, root) {
         return format!("did you mean {key}?");
@@ -42,18 +42,17 @@ pub(super) fn for_unknown(section: &str, name: &str, value: &Value, table: &Sche
     if let Some(close) = closest(name, names(table)) {
         return format!("did you mean {close}?");
     }
-    let keys = names(root).flat_map(|section| names(&root["properties"][section]));
-    if let Some(key) = alike(name, VERY_ALIKE, keys).and_then(|key| meant(section, key, root)) {
-        return format!("did you mean {key}?");
-    }
     let inside = value.as_table().into_iter().flatten();
     let keys: Vec<String> = inside
         .filter_map(|(inner, _)| Some(format!("{} for {}", meant(name, inner, root)?, join(name, inner))))
         .collect();
-    if keys.is_empty() {
-        format!("known here: {}", names(table).collect::<Vec<_>>().join(", "))
-    } else {
-        format!("did you mean {}?", keys.join(", "))
+    if !keys.is_empty() {
+        return format!("did you mean {}?", keys.join(", "));
+    }
+    let elsewhere = names(root).flat_map(|section| names(&root["properties"][section]));
+    match alike(name, VERY_ALIKE, elsewhere).and_then(|key| meant(section, key, root)) {
+        Some(key) => format!("did you mean {key}?"),
+        None => format!("known here: {}", names(table).collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -112,6 +111,9 @@ mod tests {
         assert_eq!(misspelt, "did you mean train.lr?");
         let section: toml::Table = "lr = 1\nmomentum = 0.9\nweight_decay = 0".parse().unwrap();
         let of_section = for_unknown("", "optimizer", &section.into(), root, root);
+        let section: toml::Table = "cutmix = true".parse().unwrap();
+        let mixups = for_unknown("", "mixups", &section.into(), root, root);
+        assert_eq!(mixups, "did you mean train.cutmix for mixups.cutmix?", "train has a mixup");
         assert_eq!(
             of_section,
             "did you mean train.lr for optimizer.lr, train.weight_decay for optimizer.weight_decay?"
