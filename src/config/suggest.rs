@@ -111,12 +111,12 @@ mod tests {
         assert_eq!(misspelt, "did you mean train.lr?");
         let section: toml::Table = "lr = 1\nmomentum = 0.9\nweight_decay = 0".parse().unwrap();
         let of_section = for_unknown("", "optimizer", &section.into(), root, root);
-        let section: toml::Table = "cutmix = true".parse().unwrap();
-        let mixups = for_unknown("", "mixups", &section.into(), root, root);
-        assert_eq!(mixups, "did you mean train.cutmix for mixups.cutmix?", "train has a mixup");
         assert_eq!(
             of_section,
             "did you mean train.lr for optimizer.lr, train.weight_decay for optimizer.weight_decay?"
         );
+        let section: toml::Table = "cutmix = true".parse().unwrap();
+        let mixups = for_unknown("", "mixups", &section.into(), root, root);
+        assert_eq!(mixups, "did you mean train.cutmix for mixups.cutmix?", "train has a mixup");
     }
 }
