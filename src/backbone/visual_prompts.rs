@@ -10,6 +10,7 @@ use super::params::Params;
 use super::spec::{Shapes, VitSpec};
 use crate::config::VisualPromptSettings;
 use crate::rng::{Purpose, Stream};
+use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
@@ -68,9 +69,24 @@ impl VisualPrompts {
     /// # Errors
     /// When there are fewer tokens than stand before the prompts.
     pub fn join_zeros(&self, block: usize, x: &Tensor) -> Result<Tensor> {
-        let Some(prompt) = self.joining(block) else { return Ok(x.clone()) };
-        let (batch, _, width) = x.dims3()?;
-        self.insert_among(x, &Tensor::zeros((batch, prompt.dim(0)?, width), x.dtype(), x.device())?)
+        if self.joining(block).is_some() { self.insert_zeros(x) } else { Ok(x.clone()) }
+    }
+
+    /// Backward of `join`: from the gradient of the tokens that `block` reads to that of those that the block before left,
+    /// with that of the prompts left in `store`.
+    ///
+    /// # Errors
+    /// When the prompts are not among the tokens.
+    pub fn join_backward(&self, block: usize, dx: &Tensor, store: &mut GradStore) -> Result<Tensor> {
+        let Some(prompt) = self.joining(block) else { return Ok(dx.clone()) };
+        let (before, count) = self.span()?;
+        store.insert(prompt, dx.narrow(1, before, count)?.sum(0)?);
+        self.without(dx)
+    }
+
+    fn insert_zeros(&self, x: &Tensor) -> Result<Tensor> {
+        let ((batch, _, width), (_, count)) = (x.dims3()?, self.span()?);
+        self.insert_among(x, &Tensor::zeros((batch, count, width), x.dtype(), x.device())?)
     }
 
     /// `rows` (B, p, d) where prompts stand among x (B, T, d).
@@ -88,6 +104,14 @@ impl VisualPrompts {
     /// When the prompts are not among the tokens.
     pub fn leave(&self, block: usize, x: &Tensor) -> Result<Tensor> {
         if self.are_leaving(block) { self.without(x) } else { Ok(x.clone()) }
+    }
+
+    /// Backward of `leave`: from the gradient of the tokens that go on to that of those that `block` made.
+    ///
+    /// # Errors
+    /// When there are fewer tokens than stand before the prompts.
+    pub fn leave_backward(&self, block: usize, dy: &Tensor) -> Result<Tensor> {
+        if self.are_leaving(block) { self.insert_zeros(dy) } else { Ok(dy.clone()) }
     }
 
     /// What a readout takes of the tokens that went on behind `block`: all but the prompts.

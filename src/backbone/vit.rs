@@ -26,7 +26,10 @@ use std::sync::Arc;
 /// A block that runs without a graph; see `block_run.rs`.
 pub struct PlainBlock<'a> {
     block: &'a Block,
+    /// Tokens that its arithmetic gives, learnt ones included.
     rows: usize,
+    index: usize,
+    prompts: &'a VisualPrompts,
 }
 
 impl PlainBlock<'_> {
@@ -35,7 +38,9 @@ impl PlainBlock<'_> {
     /// # Errors
     /// When x has another width.
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<(Tensor, SavedValues)> {
-        self.block.forward_plain(x, self.rows, mode)
+        let x = self.prompts.join(self.index, x)?.detach();
+        let (output, saved) = self.block.forward_plain(&x, self.rows, mode)?;
+        Ok((self.prompts.leave(self.index, &output)?, saved))
     }
 
     /// From the gradient of the output to that of the input, if it is `wanted`; the parameters' own are left in `store`.
@@ -49,7 +54,10 @@ impl PlainBlock<'_> {
         wanted: bool,
         store: &mut GradStore,
     ) -> Result<Option<Tensor>> {
-        self.block.backward_plain(kept, dy, wanted, store)
+        let dy = self.prompts.leave_backward(self.index, dy)?;
+        let wanted = wanted || self.prompts.joining(self.index).is_some();
+        let dx = self.block.backward_plain(kept, &dy, wanted, store)?;
+        dx.map(|dx| self.prompts.join_backward(self.index, &dx, store)).transpose()
     }
 }
 
@@ -182,7 +190,7 @@ impl Vit {
 
     /// Whether all blocks run on plain values.
     pub fn is_plain(&self) -> bool {
-        self.prompts.is_empty() && self.blocks.iter().all(|block| block.is_plain(&self.like))
+        self.blocks.iter().all(|block| block.is_plain(&self.like))
     }
 
     /// The block of a segment, if it can run on plain values, with the tokens that go on behind it.
@@ -191,8 +199,10 @@ impl Vit {
     /// When `x` has no tokens.
     pub fn plain_block(&self, segment: Segment, x: &Tensor) -> Result<Option<PlainBlock<'_>>> {
         let Segment::Block(index) = segment else { return Ok(None) };
-        let block = self.blocks.get(index).filter(|block| self.prompts.is_empty() && block.is_plain(x));
-        block.map(|block| Ok(PlainBlock { block, rows: self.rows(index, x.dim(1)?) })).transpose()
+        let Some(block) = self.blocks.get(index).filter(|block| block.is_plain(x)) else { return Ok(None) };
+        let joined = self.prompts.joining(index).map_or(Ok(0), |prompt| prompt.dim(0))?;
+        let rows = self.rows(index, x.dim(1)? + joined);
+        Ok(Some(PlainBlock { block, rows, index, prompts: &self.prompts }))
     }
 
     /// One segment of the network, from what the one before it left.

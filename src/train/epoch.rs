@@ -70,7 +70,12 @@ impl Fit<'_> {
 
     /// The scores on the validation images.
     pub(super) fn validate(&self) -> Result<Option<Validation>> {
-        validate(self.source, self.trainer.model, self.metric)
+        let workers = &self.trainer.model.workers;
+        // Scoring and training have use for buffers of different sizes.
+        workers.free_buffers();
+        let found = validate(self.source, self.trainer.model, self.metric);
+        workers.free_buffers();
+        found
     }
 
     /// The learning rate worth reporting: the backbone's, or the head's when only the head is trainable.

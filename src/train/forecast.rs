@@ -190,8 +190,7 @@ impl Workload<'_> {
             return 0;
         }
         let segments = self.spec.depth - self.first_block.min(self.spec.depth) + 1;
-        let by_segments =
-            (self.layers == Layers::Plain && self.prompt_tokens == 0) || self.computation.checkpoint_blocks;
+        let by_segments = self.layers == Layers::Plain || self.computation.checkpoint_blocks;
         self.workers as u64 * 4 * self.parameters.0 as u64 / if by_segments { segments as u64 } else { 1 }
     }
 
@@ -276,13 +275,13 @@ impl Workload<'_> {
         let scaled = if spec.layer_scale || spec.norms.behind { 2 * width } else { 0 };
         // Of queries and keys that are normed, what they were before is kept.
         let unnormed = if spec.attention.qk_norm { 2 * width } else { 0 };
-        // Learnt tokens join in a copy, and leave in one.
+        // In a graph, learnt tokens join in a copy, and leave in one.
         let joined = if self.prompt_tokens > 0 { 2 * width } else { 0 };
         // Beside q, k and v, what an adapter adds to them and the sums; on plain values, what it drops is remembered.
         let (adapted, dropped) = if self.adapters { (6 * width, width) } else { (0, 0) };
         match self.layers {
             // What enters, q, k and v, the attended values, what enters the MLP, and its hidden values.
-            Layers::Plain => 4 * (6 * width + scaled + unnormed + fc1 + joined + dropped),
+            Layers::Plain => 4 * (6 * width + scaled + unnormed + fc1 + dropped),
             // Both sums in f32. What products take and give, the norms among it, is shorter in half precision.
             Layers::Fused => {
                 // RMS norms are compositions there: a square and a unit row each.

@@ -181,31 +181,40 @@ fn native_resolution_without_fused_kernels() {
     cases().iter().for_each(|case| check(case, "native", None, DType::F64));
 }
 
-/// Blocks on plain values, forward and backward, against their graphs, on every architecture.
+/// Blocks on plain values, forward and backward, against their graphs, on every architecture, with learnt tokens and
+/// without.
 #[test]
 fn plain_blocks_are_their_graphs() {
     for case in cases() {
-        let backbone = load(&case, None);
-        let params = trainable(&backbone, DType::F32);
-        let vit = Vit::new(&backbone.spec, &params, &[]).unwrap();
+        let mut backbone = load(&case, None);
         let pixels = Expected::load(&format!("backbones/{case}/expected.safetensors")).get("pixels.native");
-        for index in 0..backbone.spec.depth {
-            let x = Var::from_tensor(&vit.prefix(&pixels, index, Mode::Eval).unwrap().detach()).unwrap();
-            let graph = vit.run_segment(Segment::Block(index), &x, Mode::Eval).unwrap();
-            let block = vit.plain_block(Segment::Block(index), &x).unwrap().unwrap();
-            let (plain, saved) = block.forward(&x.as_detached_tensor(), Mode::Eval).unwrap();
-            assert_close(&format!("{case} block {index}"), &plain, &graph.detach(), BOUND);
-            let wave = (0..plain.elem_count()).map(|i| (i as f32 * 1.7).sin()).collect();
-            let dy = Tensor::from_vec(wave, plain.shape(), &Device::Cpu).unwrap();
-            let mut store = GradStore::default();
-            let dx = block.backward(saved, &dy, true, &mut store).unwrap().unwrap();
-            let expected = (graph * &dy).unwrap().sum_all().unwrap().backward().unwrap();
-            assert_close(&format!("{case} block {index} dx"), &dx, expected.get(&x).unwrap(), BOUND);
-            let prefix = format!("blocks.{index}.");
-            for (name, var) in params.trained().filter(|(name, _)| name.starts_with(&prefix)) {
-                let (gradient, expected) = (store.get(var).unwrap(), expected.get(var).unwrap());
-                assert_gradient(&format!("{case} {name}"), gradient, expected);
-            }
+        plain_blocks_agree(&case, &backbone, &pixels);
+        for deep in [false, true] {
+            VisualPromptSettings { tokens: 3, deep }.insert(&backbone.spec, &mut backbone.params, 5).unwrap();
+            plain_blocks_agree(&format!("{case} deep={deep}"), &backbone, &pixels);
+        }
+    }
+}
+
+fn plain_blocks_agree(what: &str, backbone: &Backbone, pixels: &Tensor) {
+    let params = trainable(backbone, DType::F32);
+    let vit = Vit::new(&backbone.spec, &params, &[]).unwrap();
+    for index in 0..backbone.spec.depth {
+        let x = Var::from_tensor(&vit.prefix(pixels, index, Mode::Eval).unwrap().detach()).unwrap();
+        let graph = vit.run_segment(Segment::Block(index), &x, Mode::Eval).unwrap();
+        let block = vit.plain_block(Segment::Block(index), &x).unwrap().unwrap();
+        let (plain, saved) = block.forward(&x.as_detached_tensor(), Mode::Eval).unwrap();
+        assert_close(&format!("{what} block {index}"), &plain, &graph.detach(), BOUND);
+        let wave = (0..plain.elem_count()).map(|i| (i as f32 * 1.7).sin()).collect();
+        let dy = Tensor::from_vec(wave, plain.shape(), &Device::Cpu).unwrap();
+        let mut store = GradStore::default();
+        let dx = block.backward(saved, &dy, true, &mut store).unwrap().unwrap();
+        let expected = (graph * &dy).unwrap().sum_all().unwrap().backward().unwrap();
+        assert_close(&format!("{what} block {index} dx"), &dx, expected.get(&x).unwrap(), BOUND);
+        let prefix = format!("blocks.{index}.");
+        for (name, var) in params.trained().filter(|(name, _)| name.starts_with(&prefix)) {
+            let (gradient, expected) = (store.get(var).unwrap(), expected.get(var).unwrap());
+            assert_gradient(&format!("{what} {name}"), gradient, expected);
         }
     }
 }

@@ -62,6 +62,11 @@ impl DerefMut for Buffer {
     }
 }
 
+/// Frees the buffers that this thread keeps.
+pub(crate) fn free() {
+    let _ = FREE.try_with(|free| free.try_borrow_mut().map(|mut free| free.clear()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +80,9 @@ mod tests {
         let again = Buffer::new(900);
         assert_eq!((again.as_ptr(), again.len()), (place, 900));
         assert_ne!(Buffer::new(900).as_ptr(), again.as_ptr());
+        let kept = || FREE.with_borrow(Vec::len);
+        assert_ne!(kept(), 0);
+        free();
+        assert_eq!(kept(), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! shard stay in cache. Results come back in the order of the shards, so sums over them are deterministic for a number
 //! of workers. On a GPU there is one worker, the calling thread.
 
+use crate::kernels::buffer;
 use candle_core::{Device, Result};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -54,6 +55,12 @@ impl Workers {
     pub fn rounds(&self, images: usize, tokens: usize) -> usize {
         let at_once = self.count * (TRAINING_TOKENS / tokens.max(1)).max(1);
         if self.whole { 1 } else { images.div_ceil(at_once) }
+    }
+
+    /// Frees the buffers that the workers keep for more of the same work, so that other work finds room.
+    pub fn free_buffers(&self) {
+        buffer::free();
+        self.pool.broadcast(|_| buffer::free());
     }
 
     /// Runs something that uses rayon on these workers.
