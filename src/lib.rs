@@ -12,6 +12,9 @@
 #![doc = include_str!("../examples/finetune.rs")]
 //! ```
 
+#[cfg(target_endian = "big")]
+compile_error!("files take values in the order that this machine has their bytes, which must be little-endian");
+
 // In `core/`, a crate of its own that a build for tests optimises.
 pub(crate) use vitadapt_core::bitmap;
 #[doc(inline)]

@@ -10,7 +10,7 @@ use std::path::Path;
 /// The f32 values of a tensor, little-endian as every file format here wants them.
 pub(super) fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
     let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-    Ok(values.into_iter().flat_map(f32::to_le_bytes).collect())
+    Ok(bytemuck::cast_slice(&values).to_vec())
 }
 
 /// Writes `folder/model.safetensors`.

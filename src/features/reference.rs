@@ -113,9 +113,9 @@ impl ReferenceSet {
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<String> {
         let features = self.base.matrix();
-        let bytes: Vec<u8> = features.values().iter().flat_map(|value| value.to_le_bytes()).collect();
         let failed = |reason: String| Error::io("write", path)(std::io::Error::other(reason));
-        let view = TensorView::new(Dtype::F32, vec![self.len(), features.cols()], &bytes);
+        let view =
+            TensorView::new(Dtype::F32, vec![self.len(), features.cols()], bytemuck::cast_slice(features.values()));
         let view = view.map_err(|error| failed(error.to_string()))?;
         let names = serde_json::to_string(&self.names).map_err(|error| failed(error.to_string()))?;
         let metadata = HashMap::from([(NAMES.to_owned(), names)]);

@@ -84,8 +84,7 @@ impl FeatureWriter {
     /// When the disk refuses.
     pub fn append(&mut self, row: &[f32]) -> Result<()> {
         // Both formats are little-endian.
-        let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.write(&bytes)
+        self.write(bytemuck::cast_slice(row))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -154,14 +154,26 @@ pub fn lane_sum<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -> f32
     let mut lanes = [0f32; LANES];
     let parts = slices.map(|slice| slice.as_chunks::<LANES>());
     let whole = parts.iter().map(|(chunks, _)| chunks.len()).min().unwrap_or(0);
+    // Without optimisation across crates neither maps of arrays nor zips are inlined, and then nothing vectorises.
+    let (mut at, mut values) = ([&[0.0; LANES]; N], [0.0; N]);
     for chunk in 0..whole {
-        let values = parts.map(|(chunks, _)| &chunks[chunk]);
+        for (slice, at) in at.iter_mut().enumerate() {
+            *at = &parts[slice].0[chunk];
+        }
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(values.map(|values| values[lane]));
+            for (slice, value) in values.iter_mut().enumerate() {
+                *value = at[slice][lane];
+            }
+            *sum += f(values);
         }
     }
-    let rest = parts.iter().map(|(_, rest)| rest.len()).min().unwrap_or(0);
-    let tail: f32 = (0..rest).map(|i| f(parts.map(|(_, rest)| rest[i]))).sum();
+    let mut tail = 0.0;
+    for place in whole * LANES..slices.iter().map(|slice| slice.len()).min().unwrap_or(0) {
+        for (slice, value) in values.iter_mut().enumerate() {
+            *value = slices[slice][place];
+        }
+        tail += f(values);
+    }
     fold_lanes(lanes, |a, b| a + b) + tail
 }
 
@@ -172,8 +184,8 @@ pub fn lane_max(row: &[f32]) -> f32 {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane = larger(*lane, *value);
+        for (lane, largest) in lanes.iter_mut().enumerate() {
+            *largest = larger(*largest, chunk[lane]);
         }
     }
     rest.iter().fold(fold_lanes(lanes, larger), |max, &x| larger(max, x))

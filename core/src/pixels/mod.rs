@@ -44,8 +44,8 @@ pub fn halved(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
 
 /// The sum over all pixels of the difference between the largest and the smallest channel: 0 of an image in greys.
 pub fn color_spread(image: &RgbImage) -> u64 {
-    let spread = |[r, g, b]: [u8; 3]| u64::from(r.max(g).max(b) - r.min(g).min(b));
-    image.pixels().map(|pixel| spread(pixel.0)).sum()
+    let spread = |&[r, g, b]: &[u8; 3]| u64::from(r.max(g).max(b) - r.min(g).min(b));
+    image.as_raw().as_chunks().0.iter().map(spread).sum()
 }
 
 /// The luma of ITU-R BT.601, rounded, as Pillow's `convert("L")`.

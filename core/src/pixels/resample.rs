@@ -133,9 +133,8 @@ fn horizontal(lines: &[&[u8]], weights: &Weights) -> Vec<u8> {
                 add(&mut green, weight, &column[1]);
                 add(&mut blue, weight, &column[2]);
             }
-            let [red, green, blue] = [red, green, blue].map(|sums| sums.map(level));
             for (at, line) in resampled.chunks_exact_mut(width).enumerate() {
-                line[3 * x..3 * x + 3].copy_from_slice(&[red[at], green[at], blue[at]]);
+                line[3 * x..3 * x + 3].copy_from_slice(&[level(red[at]), level(green[at]), level(blue[at])]);
             }
         }
     }
@@ -161,8 +160,9 @@ fn vertical(lines: &[&[u8]], weights: &Weights) -> Vec<u8> {
 /// Adds weighted levels. No sum overflows, by [`FRACTION`]; what wraps needs no check of that.
 #[inline(always)]
 fn add(sums: &mut [i32], weight: i32, levels: &[u8]) {
-    for (sum, &level) in zip(sums, levels) {
-        *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(level)));
+    let levels = &levels[..sums.len()];
+    for (at, sum) in sums.iter_mut().enumerate() {
+        *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(levels[at])));
     }
 }
 

@@ -43,6 +43,7 @@ use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{DrawingBackend, SVGBackend};
 
 use crate::error::{Error, Result};
+use crate::pixels::color_spread;
 use crate::system::files::{create_folder, write_atomic};
 
 /// Draws a contact sheet to the PNG file `path`.
@@ -136,8 +137,7 @@ fn encoded(image: &RgbImage) -> Result<Vec<u8>, String> {
     let mut png = Vec::new();
     let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Level(1), FilterType::NoFilter);
     let (width, height) = image.dimensions();
-    let grey = image.pixels().all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]);
-    let written = if grey {
+    let written = if color_spread(image) == 0 {
         let levels: Vec<u8> = image.pixels().map(|pixel| pixel.0[0]).collect();
         encoder.write_image(&levels, width, height, ExtendedColorType::L8)
     } else {
