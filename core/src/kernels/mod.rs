@@ -168,9 +168,9 @@ pub fn lane_sum<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -> f32
         }
     }
     let mut tail = 0.0;
-    for place in whole * LANES..slices.iter().map(|slice| slice.len()).min().unwrap_or(0) {
+    for place in 0..parts.iter().map(|(_, rest)| rest.len()).min().unwrap_or(0) {
         for (slice, value) in values.iter_mut().enumerate() {
-            *value = slices[slice][place];
+            *value = parts[slice].1[place];
         }
         tail += f(values);
     }
