@@ -74,7 +74,7 @@ fn inspection(text: &str) -> std::result::Result<String, String> {
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let mut run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &args.set, console)?;
     if args.corrupt.asks() {
-        refuse_tiles(&run.record.preprocess, "--corrupt draws its flaws on whole images")?;
+        refuse_tiles(run.record.preprocess.tiles.is_some(), "--corrupt draws its flaws on whole images")?;
     }
     if !args.set.is_empty() {
         let (_lock, dataset) = (Lock::acquire(&args.run)?, run.dataset()?);

@@ -2,6 +2,7 @@
 
 use super::predict::{Prediction, Predictor};
 use crate::error::{Error, Result};
+use crate::system::tables::csv_bytes;
 use std::path::Path;
 
 /// The columns of a CSV: the same for every row of a run, those that only some runs have at the end.
@@ -92,10 +93,6 @@ impl<'a> Columns<'a> {
 }
 
 fn csv_line(fields: impl Iterator<Item = String>) -> Result<String> {
-    let failed = Error::csv(Path::new("stdout"));
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-    writer.write_record(fields).map_err(failed)?;
-    let bytes =
-        writer.into_inner().map_err(|error| Error::io("write", "stdout")(std::io::Error::other(error.to_string())))?;
+    let bytes = csv_bytes(|table| table.write_record(fields)).map_err(Error::csv(Path::new("stdout")))?;
     Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
 }

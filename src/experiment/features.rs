@@ -92,9 +92,8 @@ impl FeatureSet {
                 progress.inc(images as u64);
                 Ok(())
             },
-        );
+        )?;
         progress.finish();
-        let rows = rows?;
         rows.warnings.iter().for_each(|warning| console.warn(warning));
         let features = Self {
             values: rows.gather(&positions),
@@ -118,12 +117,6 @@ impl FeatureSet {
     pub fn mapped(&self, map: impl FnOnce(Matrix<'_>) -> Result<(Vec<f32>, usize)>) -> Result<Self> {
         let (values, width) = map(self.matrix())?;
         Ok(Self { values, width, dataset: Arc::clone(&self.dataset), usage: self.usage })
-    }
-
-    /// The same, computed with that use of the cache.
-    #[must_use]
-    pub fn used(self, usage: CacheUse) -> Self {
-        Self { usage, ..self }
     }
 
     /// Those of the samples in some splits, in the order of the splits.

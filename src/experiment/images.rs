@@ -49,9 +49,8 @@ pub fn check_images_with(
     let geometry = Geometry::resolve(&settings.preprocess, spec.image_size, &spec.input);
     let options = AuditOptions::new(&settings.data, geometry, tiles, decode_threads(settings));
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
-    let found = audit(&mut dataset, &options, &|done| progress.set(done as u64));
+    let found = audit(&mut dataset, &options, &|done| progress.set(done as u64))?;
     progress.finish();
-    let found = found?;
     found.warnings.iter().for_each(|warning| console.warn(warning));
     // Likenesses are for a person to judge, so they are not warnings.
     found.look_alikes.iter().for_each(|found| console.info(format!("look at   {found}")));
@@ -91,9 +90,8 @@ pub fn usable_images(
     let Preprocess { geometry, tiles, .. } = *preprocess;
     let options = AuditOptions::new(&settings.data, geometry, tiles, decode_threads(settings));
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
-    let found = examine(dataset, &options, &|done| progress.set(done as u64));
+    let found = examine(dataset, &options, &|done| progress.set(done as u64))?;
     progress.finish();
-    let found = found?;
     let bad = DataError::BadFiles { files: found.bad.clone() };
     match (&bad, settings.data.on_error) {
         (DataError::BadFiles { files }, _) if files.is_empty() => {}

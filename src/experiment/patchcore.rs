@@ -5,7 +5,7 @@ use super::doubts::write_first;
 use super::images::{CheckedImages, check_images};
 use super::page::PageInputs;
 use super::record::{Completed, conclude, recorded, start_run};
-use super::score::{Calibration, SplitScore, foremost, inspection, of, score};
+use super::score::{Calibration, SplitScore, foremost, inspection, of, score, score_splits};
 use super::session::Session;
 use crate::backbone::{Activations, PatchReadout, Readout, Segment};
 use crate::cache::CacheUse;
@@ -240,15 +240,10 @@ impl Bank {
             .scored_in(session.settings.run.precision);
         let rules = Self::rules(&session.settings.inspection, classes, &val)?;
         let calibration = Calibration { temperature: None, rules };
-        let test = match source.len(Split::Test) {
-            0 => None,
-            _ => Some(score(&source, &model, Split::Test, console)?),
-        };
-        let splits = [(Split::Val, Some(val)), (Split::Test, test)];
-        let evaluate = |(split, scored): (Split, Option<Scored>)| {
-            Some(SplitScore::new(split.name(), &images.dataset, scored?, &calibration))
-        };
-        let scores = splits.into_iter().filter_map(evaluate).collect::<Result<_>>()?;
+        let (test, _) = score_splits(&source, &model, &[Split::Test], console)?;
+        let evaluate =
+            |(split, scored): (Split, _)| SplitScore::new(split.name(), &images.dataset, scored, &calibration);
+        let scores = std::iter::once((Split::Val, val)).chain(test).map(evaluate).collect::<Result<_>>()?;
         Ok(BankScores { model, rule: chosen.rule, overkill, chosen, rules: calibration.rules, scores })
     }
 

@@ -116,7 +116,7 @@ pub fn choose(
         }
     }
 
-    let Choice { best: Some(best), scores, .. } = choice else {
+    let Choice { best: Some(mut best), scores, .. } = choice else {
         return Err(Error::usage("there is no pooling to choose"));
     };
     if best.pool != PoolChoice::Mahalanobis {
@@ -125,7 +125,8 @@ pub fn choose(
     }
     session.backbone.spec.pooling.tiles = best.tiles;
     session.settings.model.tile_pool = best.tiles;
-    Ok(ChosenPooling { features: best.features.used(usage), scores })
+    best.features.usage = usage;
+    Ok(ChosenPooling { features: best.features, scores })
 }
 
 /// A choice under way.

@@ -1,7 +1,7 @@
 //! Where images may be cut into tiles. What takes whole images says so before anything is read.
 
 use crate::config::Settings;
-use crate::data::transform::{Preprocess, augments};
+use crate::data::transform::augments;
 use crate::error::{Error, Result};
 
 /// Refuses tiles where training needs the pixels of whole images, or new views of them.
@@ -18,18 +18,14 @@ pub fn check_training(settings: &Settings) -> Result<()> {
     } else {
         return Ok(());
     };
-    refuse(settings.preprocess.tiles.is_some(), obstacle)
+    refuse_tiles(settings.preprocess.tiles.is_some(), obstacle)
 }
 
 /// Refuses tiles for something that is done with whole images, in the words of `obstacle`.
 ///
 /// # Errors
 /// A usage error.
-pub fn refuse_tiles(preprocess: &Preprocess, obstacle: &str) -> Result<()> {
-    refuse(preprocess.tiles.is_some(), obstacle)
-}
-
-fn refuse(tiled: bool, obstacle: &str) -> Result<()> {
+pub fn refuse_tiles(tiled: bool, obstacle: &str) -> Result<()> {
     if !tiled {
         return Ok(());
     }
