@@ -1,18 +1,15 @@
 //! `vitadapt compare` as a user meets it: real runs, interrupted, repeated, collected, failing.
 
 use crate::common::workspace::{Workspace, json};
+use crate::features::stderr;
 use crate::snapshot::snapshot;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Command;
 
 fn args<'a>(extra: &[&'a str]) -> Vec<&'a str> {
     [&["compare", "--config", "small.toml", "--set", "train.epochs=1"], extra].concat()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn compare(workspace: &Workspace, extra: &[&str]) -> Value {

@@ -1,10 +1,9 @@
 //! The first minute: from images to a trained run in two commands, and without a file at all.
 
-use crate::common::workspace::{Workspace, json};
+use crate::common::workspace::{Workspace, files, json};
 use crate::snapshot::snapshot;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
 
 /// Writes a configuration with `init`, then trains by it as it is, with fewer epochs.
 fn init_and_train(workspace: &Workspace, data: &str, file: &str) -> (Value, Value) {
@@ -106,14 +105,6 @@ fn mistakes_in_short_forms_are_named() {
     snapshot!(workspace, &["finetune", "--data", "data", "--epochs", "many", "--set", "train.learning_rate=1"]);
     snapshot!(workspace, &["init", "data", "--good", "nominol"]);
     snapshot!(workspace, &["init", "no-such-folder"]);
-}
-
-/// The names of the files of a folder, sorted.
-fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Models in every export format: written, opened again, compared with their own logits; and what is refused.
 
-use crate::common::workspace::CLASSES;
+use crate::common::workspace::{CLASSES, files};
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -111,9 +111,7 @@ fn every_backbone_leaves_with_its_logits_or_is_refused_by_name() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backbones");
     let mut refused = Vec::new();
     let mut classes = BTreeMap::new();
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
+    let names = files(&folder);
     for (name, wide) in names.iter().flat_map(|name| [(name, false), (name, true)]) {
         // As it is, and with two rows of five patches.
         let patch = Backbone::describe(&fixture(name), None).unwrap().patch.size;

@@ -1,7 +1,7 @@
 //! What a head that starts from texts can do, and Tip-Adapter, as a user meets them, on the tiny models of
 //! `fixtures/text`.
 
-use crate::common::workspace::{Workspace, json};
+use crate::common::workspace::{Workspace, copy, json};
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ fn from_texts<'a>(sets: &[&'a str]) -> Vec<&'a str> {
     [&["model.head_init=text", "train.epochs=2", "train.batch_size=4"], sets].concat()
 }
 
-fn tensors(workspace: &Workspace, run: &str, checkpoint: &str) -> HashMap<String, Tensor> {
+pub(crate) fn tensors(workspace: &Workspace, run: &str, checkpoint: &str) -> HashMap<String, Tensor> {
     let file = format!("runs/{run}/checkpoints/{checkpoint}/model.safetensors");
     candle_core::safetensors::load(workspace.path(&file), &Device::Cpu).unwrap()
 }
@@ -132,17 +132,9 @@ fn the_mean_with_the_start_is_kept_and_recomputed_after_a_kill() {
         assert_ne!(running, record);
         workspace.write("runs/given/run.json", &running);
         let _ = fs::remove_dir_all(folder(interrupted));
-        copy_folder(&folder("last"), &folder(interrupted));
+        copy(&folder("last"), &folder(interrupted));
         json(&output(&workspace, "finetune", "given", &sets, &["--resume", "-q"]));
         assert!(workspace.tensors("given", "best") == kept && !folder("finetuned").exists(), "{interrupted}");
-    }
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
 }
 

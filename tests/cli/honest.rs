@@ -1,6 +1,7 @@
 //! A score that is no estimate says so, and takes no honest number's place.
 
 use crate::common::workspace::{Workspace, json};
+use crate::report::page;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,10 +22,6 @@ fn first_image(folder: &Path) -> PathBuf {
     let mut images: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     images.sort();
     images.remove(0)
-}
-
-fn page(workspace: &Workspace, run: &str) -> String {
-    fs::read_to_string(workspace.path(&format!("runs/{run}/report.html"))).unwrap()
 }
 
 #[test]

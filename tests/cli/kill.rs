@@ -2,7 +2,7 @@
 //!
 //! `cargo test --test cli kill -- --ignored --nocapture` is the long version, with a count of what was hit.
 
-use crate::common::workspace::{Workspace, json};
+use crate::common::workspace::{Workspace, files, json};
 use serde_json::Value;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -99,11 +99,11 @@ fn is_half_saved(workspace: &Workspace, run: &str) -> bool {
 /// All that a run leaves behind and the clock has no part in.
 fn outcome(workspace: &Workspace, run: &str) -> (Vec<Vec<u8>>, Vec<Value>, Vec<String>) {
     let folder = workspace.path(&format!("runs/{run}"));
-    let files = [
+    let kept = [
         "checkpoints/last/model.safetensors", "checkpoints/last/optimizer.safetensors",
         "checkpoints/best/model.safetensors", "eval-val.json", "eval-test.json",
     ];
-    let bytes = files.map(|file| fs::read(folder.join(file)).unwrap()).to_vec();
+    let bytes = kept.map(|file| fs::read(folder.join(file)).unwrap()).to_vec();
     let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let epochs = metrics.lines().map(|line| {
         let mut epoch: Value = serde_json::from_str(line).unwrap();
@@ -112,10 +112,5 @@ fn outcome(workspace: &Workspace, run: &str) -> (Vec<Vec<u8>>, Vec<Value>, Vec<S
         }
         epoch
     });
-    let mut checkpoints: Vec<String> = fs::read_dir(folder.join("checkpoints"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    checkpoints.sort();
-    (bytes, epochs.collect(), checkpoints)
+    (bytes, epochs.collect(), files(&folder.join("checkpoints")))
 }

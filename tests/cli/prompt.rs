@@ -1,8 +1,8 @@
 //! `strategy.kind = "prompt"` as a user meets it: words before the text tower of tiny models, tokens in an image tower.
 
 use crate::common::workspace::{Workspace, json};
+use crate::heads::tensors;
 use serde_json::Value;
-use std::collections::HashMap;
 use std::fs;
 
 /// Two epochs of prompts on `backbone`, called `name`.
@@ -35,11 +35,6 @@ fn workspace() -> Workspace {
     workspace
 }
 
-fn saved(workspace: &Workspace, run: &str) -> HashMap<String, candle_core::Tensor> {
-    let path = workspace.path(&format!("runs/{run}/checkpoints/best/model.safetensors"));
-    candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap()
-}
-
 /// Scores, predictions and the exported model are those of the training's end.
 fn assert_usable(workspace: &Workspace, run: &str, result: &Value) {
     let folder = format!("runs/{run}");
@@ -64,7 +59,7 @@ fn words_learn_where_there_is_a_text_tower() {
         let result = finetune(&workspace, case, &format!("model.backbone={case}"), &[set]);
         assert_eq!(result["strategy"], "prompt");
         assert_eq!(result["trainable_parameters"], learning, "{case}");
-        let mut names: Vec<String> = saved(&workspace, case).into_keys().collect();
+        let mut names: Vec<String> = tensors(&workspace, case, "best").into_keys().collect();
         names.sort();
         assert_eq!(names, ["head.bias", "head.logit_scale", "head.weight", "prompt.context"]);
         let config = fs::read_to_string(workspace.path(&format!("runs/{case}/config.toml"))).unwrap();
@@ -136,7 +131,7 @@ fn tokens_learn_where_there_is_none_or_where_they_are_asked_for() {
     }
     let checkpointed = [small, "train.lr=0.01", "train.checkpoint_blocks=true"];
     finetune(&workspace, "checkpointed", "model.backbone=builtin:vit-mini", &checkpointed);
-    let (plain, checkpointed) = (saved(&workspace, "auto"), saved(&workspace, "checkpointed"));
+    let (plain, checkpointed) = (tensors(&workspace, "auto", "best"), tensors(&workspace, "checkpointed", "best"));
     for name in ["blocks.0.prompt", "blocks.5.prompt", "head.weight", "head.bias"] {
         let error = crate::common::relative_error(&checkpointed[name], &plain[name]);
         assert!(error < 1e-3, "{name}: {error:.1e}");
@@ -173,7 +168,7 @@ fn tokens_learn_beside_a_head_from_texts() {
     let workspace = workspace();
     let sets = ["strategy.modality=visual", "strategy.tokens=2", "model.head_init=text"];
     let result = finetune(&workspace, "both", "model.backbone=hf_clip", &sets);
-    let saved = saved(&workspace, "both");
+    let saved = tensors(&workspace, "both", "best");
     assert!(saved["blocks.0.prompt"].elem_count() > 0 && saved.contains_key("head.logit_scale"), "{:?}", saved.keys());
     let values: usize = saved.values().map(candle_core::Tensor::elem_count).sum();
     assert_eq!(result["trainable_parameters"].as_u64().unwrap() as usize, values);

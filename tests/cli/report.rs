@@ -5,7 +5,7 @@ use crate::snapshot::snapshot;
 use serde_json::Value;
 use std::fs;
 
-fn page(workspace: &Workspace, run: &str) -> String {
+pub(crate) fn page(workspace: &Workspace, run: &str) -> String {
     fs::read_to_string(workspace.path(&format!("runs/{run}/report.html"))).unwrap()
 }
 

@@ -4,7 +4,8 @@
 #[allow(dead_code)] // its `main`
 mod example;
 
-use crate::common::workspace::{Workspace, json};
+use crate::common::workspace::{Workspace, files, json};
+use crate::features::stderr;
 use std::fs;
 use std::process::Output;
 use vitadapt::report::{RunRecord, RunResult, Status};
@@ -14,10 +15,6 @@ fn finetune(workspace: &Workspace, name: &str, sets: &[&str]) -> Output {
     let mut args = vec!["finetune", "--config", "small.toml", "--json", "--set", &name];
     sets.iter().for_each(|set| args.extend(["--set", set]));
     workspace.command(&args).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
@@ -77,12 +74,7 @@ fn averages_and_soups_are_what_is_kept() {
     assert_eq!((tried.len(), &tried[0]), (3, &result["best_epoch"]));
     assert!(soup["soup"]["loss"].as_f64() <= soup["best"]["loss"].as_f64(), "{soup}");
     assert!(stderr(&output).contains("soup      "), "{}", stderr(&output));
-    let mut checkpoints: Vec<_> = fs::read_dir(workspace.path("runs/soup/checkpoints"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    checkpoints.sort();
-    assert_eq!(checkpoints, ["best", "last"]);
+    assert_eq!(files(&workspace.path("runs/soup/checkpoints")), ["best", "last"]);
     // The best is the soup or an average: never the parameters that the optimiser goes on from.
     assert!(workspace.tensors("soup", "best") != workspace.tensors("soup", "last"));
     let eval = ["eval", "--run", "runs/soup", "--split", "val", "--json", "-q"];

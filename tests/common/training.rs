@@ -98,7 +98,7 @@ pub fn shapes(params: &Params) -> Shapes {
     params.iter().map(|(name, param)| (name.parse().unwrap(), param.tensor().dims().to_vec())).collect()
 }
 
-fn workers(threads: usize) -> Workers {
+pub fn workers(threads: usize) -> Workers {
     Workers::new(threads, &Device::Cpu).unwrap()
 }
 

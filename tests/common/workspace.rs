@@ -42,11 +42,7 @@ impl Workspace {
     pub fn with_text_models() -> Self {
         let workspace = Self::new();
         for case in ["hf_clip", "open_clip", "hf_siglip"] {
-            fs::create_dir_all(workspace.path(case)).unwrap();
-            for entry in fs::read_dir(fixture("text").join(case)).unwrap() {
-                let path = entry.unwrap().path();
-                fs::copy(&path, workspace.path(case).join(path.file_name().unwrap())).unwrap();
-            }
+            copy(&fixture("text").join(case), &workspace.path(case));
         }
         workspace.write(
             "clip.toml",
@@ -144,4 +140,26 @@ pub fn json(output: &Output) -> Value {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The names of the files of a folder, sorted.
+pub fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }

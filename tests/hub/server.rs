@@ -1,12 +1,13 @@
 //! A hub on this machine: serves a small repository as the Hugging Face Hub does, and misbehaves on demand.
 
 use sha1::{Digest, Sha1};
-use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use vitadapt::system::digest::hex;
+pub use vitadapt::system::digest::sha256;
 
 /// The commit of every repository here.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -173,16 +174,8 @@ pub fn content(reply: Reply, contents: &[u8], request: &Request) -> Reply {
     }
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
 pub fn git_sum(bytes: &[u8]) -> String {
     hex(&Sha1::new().chain_update(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A server that remembers what it was asked. It stops when dropped.

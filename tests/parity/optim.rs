@@ -1,19 +1,15 @@
 //! Optimiser, clipping and schedule against PyTorch, as written by `fixtures/make_op_fixtures.py`.
 
+use crate::common::training::workers;
 use crate::common::{Expected, assert_close};
 use candle_core::{DType, Device, Tensor};
 use vitadapt::backbone::Params;
 use vitadapt::config::{Schedule, StrategySettings};
-use vitadapt::nn::workers::Workers;
 use vitadapt::optim::gradients::Gradients;
 use vitadapt::strategy::Plan;
 use vitadapt::train::accumulator::gradients_of;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::schedule::LrSchedule;
-
-fn workers() -> Workers {
-    Workers::new(2, &Device::Cpu).unwrap()
-}
 
 /// Gradients with given values: those of the loss Σ parameter · value.
 fn gradients(params: &Params, values: &[(&str, Tensor)]) -> Gradients {
@@ -52,7 +48,7 @@ fn take_steps(dtype: DType, bound: f64) {
             let state = optimizer.tensors().unwrap();
             optimizer.restore(state, 2).unwrap();
         }
-        optimizer.step(&params, &gradients(&params, &values), rates, &workers()).unwrap();
+        optimizer.step(&params, &gradients(&params, &values), rates, &workers(2)).unwrap();
         for (name, theirs) in names {
             let what = format!("{theirs} after step {step}");
             assert_close(&what, &params.tensor(name).unwrap(), &read(format!("adamw.{theirs}.{step}")), bound);
@@ -76,7 +72,7 @@ fn a_parameter_that_joins_late_takes_its_own_first_step() {
     for lr in [1e-2, 1e-3] {
         let first = params.restricted(|name| name == early);
         let rates = Rates { lr, head_lr: 0.0, weight_decay: 0.1 };
-        optimizer.step(&first, &gradients(&first, &[(early, matrix.clone())]), rates, &workers()).unwrap();
+        optimizer.step(&first, &gradients(&first, &[(early, matrix.clone())]), rates, &workers(2)).unwrap();
         assert_close("not yet", &params.tensor(late).unwrap(), &expected.get("adamw.vector.0"), 0.0);
     }
     let state = optimizer.tensors().unwrap();
@@ -84,7 +80,7 @@ fn a_parameter_that_joins_late_takes_its_own_first_step() {
     for (step, lr) in (1..).zip(lrs) {
         let values = [(early, matrix.clone()), (late, expected.get(&format!("adamw.vector.grad.{step}")))];
         let rates = Rates { lr, head_lr: 0.0, weight_decay: 0.1 };
-        optimizer.step(&params, &gradients(&params, &values), rates, &workers()).unwrap();
+        optimizer.step(&params, &gradients(&params, &values), rates, &workers(2)).unwrap();
         let vector = expected.get(&format!("adamw.vector.{step}"));
         assert_close("late", &params.tensor(late).unwrap(), &vector, 2e-6);
     }
@@ -98,7 +94,7 @@ fn gradients_are_clipped_as_pytorch_clips() {
     let params = zeros.collect::<Params>().train_where(|_| true).unwrap();
     for case in ["over", "under"] {
         let mut clipped = gradients(&params, &values);
-        let norm = clipped.norm(&workers()).unwrap();
+        let norm = clipped.norm(&workers(2)).unwrap();
         assert!((norm / expected.scalar("clip.norm") - 1.0).abs() < 1e-6);
         clipped.clip(norm, expected.scalar(&format!("clip.{case}.max_norm")));
         for name in ["a", "b"] {
@@ -127,5 +123,5 @@ fn norms_that_are_not_finite_show() {
     let params =
         Params::from_iter([("a", Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap())]).train_where(|_| true).unwrap();
     let values = [("a", Tensor::new(&[1f32, f32::NAN], &Device::Cpu).unwrap())];
-    assert!(!gradients(&params, &values).norm(&workers()).unwrap().is_finite());
+    assert!(!gradients(&params, &values).norm(&workers(2)).unwrap().is_finite());
 }

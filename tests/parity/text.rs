@@ -1,6 +1,7 @@
 //! Texts and zero-shot against transformers and `open_clip`: tokens, embeddings, gradients and probabilities, on models and
 //! tokenizers written by `fixtures/make_text_fixtures.py`.
 
+use crate::common::training::workers;
 use crate::common::{Expected, assert_close, fixture, hashed_noise, made};
 use candle_core::{D, DType, Device, Tensor, Var};
 use serde::Deserialize;
@@ -11,7 +12,6 @@ use std::sync::LazyLock;
 use vitadapt::backbone::{Backbone, Cleaning, Params, TextEncoder, TextPreparation, TextTower, Vit};
 use vitadapt::config::{PromptSettings, PromptTemplates};
 use vitadapt::model::CosineHead;
-use vitadapt::nn::workers::Workers;
 use vitadapt::nn::{Mode, l2_normalize};
 use vitadapt::text::{PromptEmbeddings, Prompts, TextModel, Tokenizer};
 
@@ -60,10 +60,6 @@ fn tower(case: &str) -> TextTower {
 
 fn model(case: &str) -> TextModel {
     TextModel::load(folder(case).to_str().unwrap(), &Device::Cpu).unwrap()
-}
-
-fn workers() -> Workers {
-    Workers::new(2, &Device::Cpu).unwrap()
 }
 
 /// The classes and templates of a case.
@@ -123,7 +119,7 @@ fn embeddings_of_prompts() {
         let theirs = expected.get("ids").to_dtype(DType::U32).unwrap();
         assert_eq!(ids.to_vec2::<u32>().unwrap(), theirs.to_vec2::<u32>().unwrap(), "{case}");
         assert_close(case, &encoder.encode(&ids).unwrap(), &expected.get("text_embedding"), BOUND);
-        let classes = PromptEmbeddings::new(&prompts, &model(case), &workers()).unwrap().ensemble().unwrap();
+        let classes = PromptEmbeddings::new(&prompts, &model(case), &workers(2)).unwrap().ensemble().unwrap();
         assert_close(&format!("{case} classes"), &classes, &expected.get("class_embedding"), BOUND);
     }
 }
@@ -182,7 +178,7 @@ fn zero_shot_probabilities() {
         // The library's own logits of images with single prompts.
         let prompts = l2_normalize(&expected.get("text_embedding")).unwrap();
         assert_close(&format!("{case} prompts"), &logits(case, &prompts), &expected.get("prompt_logits"), BOUND);
-        let classes = PromptEmbeddings::new(&self::prompts(case), &model(case), &workers()).unwrap();
+        let classes = PromptEmbeddings::new(&self::prompts(case), &model(case), &workers(2)).unwrap();
         let found = logits(case, &classes.ensemble().unwrap());
         assert_close(&format!("{case} logits"), &found, &expected.get("logits"), BOUND);
         let shifted = found.broadcast_sub(&found.max_keepdim(1).unwrap()).unwrap().exp().unwrap();
@@ -204,7 +200,7 @@ fn classes_are_averaged_one_by_one() {
         for row in all.to_vec2::<f32>().unwrap() {
             assert!((row[0] - row[1]).abs() < 1e-5 && (row[0] - row[2]).abs() < 1e-5, "{case}: {row:?}");
         }
-        let classes = PromptEmbeddings::new(&self::prompts(case), &model(case), &workers()).unwrap();
+        let classes = PromptEmbeddings::new(&self::prompts(case), &model(case), &workers(2)).unwrap();
         let mut found = predicted(&logits(case, &classes.ensemble().unwrap()));
         assert_eq!(found, predicted(&expected.get("logits")), "{case}");
         found.sort_unstable();
@@ -218,9 +214,9 @@ fn many_texts_are_embedded_as_each_alone() {
     let model = model("open_clip");
     let texts = tokens("open_clip", "tokens.json").texts;
     let thrice: Vec<String> = texts.iter().cycle().take(3 * texts.len()).cloned().collect();
-    let rows = model.embed(&thrice, &workers()).unwrap();
+    let rows = model.embed(&thrice, &workers(2)).unwrap();
     for (index, text) in thrice.iter().enumerate() {
-        let alone = model.embed(std::slice::from_ref(text), &workers()).unwrap();
+        let alone = model.embed(std::slice::from_ref(text), &workers(2)).unwrap();
         assert_close(text, &rows.narrow(0, index, 1).unwrap(), &alone, 1e-5);
     }
 }
@@ -228,10 +224,10 @@ fn many_texts_are_embedded_as_each_alone() {
 #[test]
 fn a_template_alone_is_its_own_ensemble() {
     let prompts = prompts("open_clip");
-    let all = PromptEmbeddings::new(&prompts, &model("open_clip"), &workers()).unwrap();
+    let all = PromptEmbeddings::new(&prompts, &model("open_clip"), &workers(2)).unwrap();
     for (index, template) in prompts.templates.iter().enumerate() {
         let single = Prompts { templates: vec![template.clone()], ..prompts.clone() };
-        let single = PromptEmbeddings::new(&single, &model("open_clip"), &workers()).unwrap().ensemble().unwrap();
+        let single = PromptEmbeddings::new(&single, &model("open_clip"), &workers(2)).unwrap().ensemble().unwrap();
         assert_close(template, &all.of_template(index).unwrap(), &single, 1e-6);
     }
 }

@@ -1,14 +1,14 @@
 //! Checkpoints of a stopped training: forged, damaged, not to be written any more.
 
-use super::runs::{copy, forge, names, read};
+use super::runs::{forge, names, read};
 use super::{Row, Table};
-use crate::common::workspace::Workspace;
+use crate::common::workspace::{Workspace, copy};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use vitadapt::system::digest::sha256_of_file;
 
 const ARGS: [&str; 7] =
     ["finetune", "--config", "small.toml", "--set", "train.epochs=6", "--set", "train.checkpoint_steps=1"];
@@ -25,9 +25,7 @@ fn sign(checkpoint: &Path) {
     let manifest = checkpoint.join("manifest.json");
     let mut found = read(&manifest);
     for (name, sum) in found["files"].as_object_mut().unwrap() {
-        let bytes = fs::read(checkpoint.join(name)).unwrap();
-        let hex: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        *sum = hex.into();
+        *sum = sha256_of_file(&checkpoint.join(name)).unwrap().into();
     }
     fs::write(manifest, found.to_string()).unwrap();
 }

@@ -3,7 +3,7 @@
 use super::weights::{EXTRACT, Weights, archive, folder};
 use super::{Row, Table};
 use crate::common::fixture;
-use crate::common::workspace::Workspace;
+use crate::common::workspace::{Workspace, copy};
 use candle_core::{Device, safetensors};
 use serde_json::{Value, json};
 use std::fs;
@@ -53,7 +53,7 @@ fn saved(weights: &Weights, keys: &[&str]) -> Vec<u8> {
 /// The folder `weights`, anew with the files of a fixture.
 fn lay(row: &Row<'_>, case: &str) {
     fs::remove_dir_all(row.path("weights")).unwrap();
-    super::runs::copy(&fixture("backbones").join(case), &row.path("weights"));
+    copy(&fixture("backbones").join(case), &row.path("weights"));
 }
 
 /// Changes the JSON of a file.

@@ -2,7 +2,7 @@
 
 use super::Table;
 use super::images::damaged_jpegs;
-use crate::common::workspace::{Workspace, textile};
+use crate::common::workspace::{Workspace, copy, textile};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,19 +20,6 @@ pub(super) fn forge(path: &Path, keys: &[&str], value: Value) {
     }
     *place = value;
     fs::write(path, all.to_string()).unwrap();
-}
-
-pub(super) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 pub(super) fn names(folder: &Path) -> Vec<PathBuf> {
