@@ -246,7 +246,8 @@ pub fn side_by_side(schema: &mut Schema) {
     *object = Map::from_iter([("type".into(), "object".into()), ("properties".into(), merged.into())]);
 }
 
-fn properties(variant: &Value) -> impl Iterator<Item = (&String, &Value)> {
+/// The keys of a table.
+pub(crate) fn properties(variant: &Value) -> impl Iterator<Item = (&String, &Value)> {
     variant.get("properties").and_then(Value::as_object).into_iter().flatten()
 }
 

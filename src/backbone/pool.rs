@@ -68,10 +68,10 @@ pub(super) fn of_tiles(pool: TilePool, params: &Params) -> Result<Arc<dyn TokenP
 /// The pooling layer of a backbone.
 #[derive(Debug, Clone)]
 pub struct Pooling {
-    pool: Pool,
+    pub(super) pool: Pool,
     kind: PoolLayer,
     /// Tokens before the patches.
-    prefix: usize,
+    pub(super) prefix: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -114,16 +114,6 @@ impl Pooling {
             }
         };
         Ok(Self { pool, kind, prefix: spec.prefix_tokens() })
-    }
-
-    /// As [`Pool::is_added`].
-    pub(super) fn is_added(&self) -> bool {
-        self.pool.is_added()
-    }
-
-    /// Tokens before the patches.
-    pub(super) fn prefix(&self) -> usize {
-        self.prefix
     }
 
     /// How many of the first tokens it reads; none when it reads them all.

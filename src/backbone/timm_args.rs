@@ -66,7 +66,11 @@ pub(super) fn parsed(text: &str) -> Value {
 /// What timm's classes have in common, with a class token, an exact GELU and a layer scale where the arguments ask for one.
 pub(super) fn base(architecture: &str, args: &Args<'_>, image_size: Size, pool: Pool) -> Result<VitSpec, String> {
     let width = args.integer("embed_dim", 768)?;
-    let norms = norms(args);
+    let norms = NormSpec {
+        eps: args.number("eps", 1e-6) as f32,
+        rms: args.flag("rms", false),
+        behind: args.flag("use_post_norm", false),
+    };
     Ok(VitSpec {
         architecture: architecture.to_owned(),
         width,
@@ -158,15 +162,6 @@ impl Args<'_> {
     /// A text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str()
-    }
-}
-
-/// The norms, by what the tables note of them.
-pub(super) fn norms(args: &Args<'_>) -> NormSpec {
-    NormSpec {
-        eps: args.number("eps", 1e-6) as f32,
-        rms: args.flag("rms", false),
-        behind: args.flag("use_post_norm", false),
     }
 }
 

@@ -178,14 +178,10 @@ impl Vit {
         self.blocks.len()
     }
 
-    /// The tokens of the last block that are read behind it; only they are computed there.
-    fn read_rows(&self, tokens: usize) -> usize {
-        if self.prompts.is_empty() { self.pooling.reads().unwrap_or(tokens) } else { tokens }
-    }
-
-    /// Tokens that go on behind a block on the way to the pooled features.
+    /// Tokens that go on behind a block on the way to the pooled features: of the last, only those that are read.
     fn rows(&self, index: usize, tokens: usize) -> usize {
-        if index + 1 == self.blocks.len() { self.read_rows(tokens) } else { tokens }
+        let few = index + 1 == self.blocks.len() && self.prompts.is_empty();
+        if few { self.pooling.reads().unwrap_or(tokens) } else { tokens }
     }
 
     /// Whether all blocks run on plain values.
@@ -244,18 +240,14 @@ impl Vit {
     /// When the tokens do not have the backbone's width.
     pub fn suffix(&self, tokens: &Tensor, start: usize, mode: Mode<'_>) -> Result<Tensor> {
         let through = |x: Tensor, block| self.block(block, &x, self.rows(block, x.dim(1)?), mode);
-        self.pooled(&(start..self.blocks.len()).try_fold(tokens.clone(), through)?)
+        self.pooled_by(&self.pooling, &(start..self.blocks.len()).try_fold(tokens.clone(), through)?)
     }
 
     /// The tokens (B, T, d) that the last block left, to the features that feed the head.
-    fn pooled(&self, x: &Tensor) -> Result<Tensor> {
-        self.pooled_by(&self.pooling, x)
-    }
-
     fn pooled_by(&self, pooling: &Pooling, x: &Tensor) -> Result<Tensor> {
         let tokens = self.normed(x)?;
         match &self.fc_norm {
-            Some(norm) if pooling.is_added() => pooling.forward(&norm.forward(&tokens)?),
+            Some(norm) if pooling.pool.is_added() => pooling.forward(&norm.forward(&tokens)?),
             Some(norm) => norm.forward(&pooling.forward(&tokens)?),
             None => pooling.forward(&tokens),
         }
@@ -306,6 +298,6 @@ impl Vit {
 
     /// Tokens before the patches.
     pub(super) fn prefix_tokens(&self) -> usize {
-        self.pooling.prefix()
+        self.pooling.prefix
     }
 }

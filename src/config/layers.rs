@@ -7,6 +7,7 @@ use super::feature_settings::log_grid;
 use super::paths;
 use super::schema::{self, alternatives, entry};
 use crate::error::Problem;
+pub(super) use crate::forms::properties;
 use crate::forms::{EXCLUDES, NUMBER, ON};
 use serde_json::Value as Schema;
 use std::path::Path;
@@ -149,9 +150,4 @@ fn expand(value: &mut Value, schema: &Schema) {
 /// The form of a value that is a table.
 pub(super) fn table_form(schema: &Schema) -> Option<&Schema> {
     alternatives(schema).find(|form| schema::kind(form) == "object")
-}
-
-/// The keys of a table.
-pub(super) fn properties(schema: &Schema) -> impl Iterator<Item = (&String, &Schema)> {
-    schema.get("properties").and_then(Schema::as_object).into_iter().flatten()
 }

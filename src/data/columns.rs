@@ -2,6 +2,7 @@
 
 use super::decode::EXTENSIONS;
 use super::rows::short;
+use super::tree::extension;
 use crate::config::ColumnNames;
 use crate::error::DataError;
 use crate::system::shown::Shown;
@@ -88,8 +89,7 @@ impl ColumnNames {
 
 /// Whether a text ends as the names of images do.
 pub(super) fn is_image(text: &str) -> bool {
-    let ending = Path::new(text.trim()).extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    ending.is_some_and(|ending| EXTENSIONS.contains(&ending.as_str()))
+    EXTENSIONS.contains(&extension(Path::new(text.trim())).as_str())
 }
 
 /// Positions of the columns.

@@ -108,7 +108,7 @@ pub(super) fn is_image_like(path: &Path) -> bool {
 }
 
 /// In lower case; empty when there is none.
-fn extension(path: &Path) -> String {
+pub(super) fn extension(path: &Path) -> String {
     path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
 

@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::system::files::keeping_mode;
 use candle_core::Tensor;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::Path;
 
 /// The f32 values of a tensor, little-endian as every file format here wants them.
@@ -21,6 +20,5 @@ pub(super) fn write_tensors(folder: &Path, tensors: &BTreeMap<String, Tensor>) -
     keeping_mode(&path, || {
         safetensors::serialize_to_file(tensors, Some(metadata), &path)
             .map_err(|error| Error::io("write", &path)(std::io::Error::other(error.to_string())))
-    })?;
-    File::open(&path).and_then(|file| file.sync_all()).map_err(Error::io("write", &path))
+    })
 }

@@ -179,10 +179,7 @@ pub const FORMATS: [&Format; 3] = [&transformers::FORMAT, &timm::FORMAT, &onnx::
 
 /// Mean and standard deviation; those that change nothing when a batch is its own measure.
 fn statistics(normalization: &Normalization) -> [[f64; 3]; 2] {
-    let (mean, std) = match *normalization {
-        Normalization::PerChannel { mean, std } => (mean, std),
-        Normalization::Batch => ([0.0; 3], [1.0; 3]),
-    };
+    let (mean, std) = normalization.scale();
     [mean, std].map(|of_channels| of_channels.map(decimal))
 }
 

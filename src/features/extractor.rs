@@ -2,13 +2,11 @@
 
 use super::evidence::EvidenceGrid;
 use crate::backbone::{Activations, Params, Readout, Rollout, Vit, VitSpec};
-use crate::data::loader::Batch;
 use crate::data::upload::Sent;
 use crate::nn::Mode;
 use crate::nn::workers::Workers;
 use crate::size::Size;
 use candle_core::{DType, Device, Result, Tensor};
-use std::ops::Range;
 
 /// The layers up to the activations that are wanted.
 pub struct Extractor {
@@ -52,20 +50,16 @@ impl Extractor {
         self.shape.iter().product()
     }
 
-    /// The rows of a batch of pixels, row-major (n, width).
+    /// The rows of a batch of pixels, which may be on the device already, row-major (n, width).
     ///
     /// # Errors
     /// When the device fails.
-    pub fn rows(&self, batch: &Batch) -> Result<Vec<f32>> {
-        self.rows_by(batch.labels.len(), |shard| batch.tensor(shard, &self.input_shape(), &self.device))
-    }
-
-    /// The same of a batch that may be on the device already.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn rows_of_sent(&self, sent: &Sent) -> Result<Vec<f32>> {
-        self.rows_by(sent.batch.labels.len(), |shard| sent.tensor(shard, &self.input_shape(), &self.device))
+    pub fn rows(&self, sent: &Sent) -> Result<Vec<f32>> {
+        let rows = self.workers.map(self.workers.scoring_shards(sent.batch.labels.len()), |shard| {
+            let pixels = sent.tensor(shard, &self.input_shape(), &self.device)?;
+            on_host(&self.vit.extract(self.wanted, &pixels, Mode::Eval)?)?.to_vec1::<f32>()
+        })?;
+        Ok(rows.concat())
     }
 
     /// Shape of the pixels of an image.
@@ -77,14 +71,6 @@ impl Extractor {
     fn images(&self, pixels: &[f32]) -> Result<Tensor> {
         let [channels, height, width] = self.input_shape();
         Tensor::from_slice(pixels, (pixels.len() / self.image_size.values(), channels, height, width), &self.device)
-    }
-
-    fn rows_by(&self, images: usize, pixels: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Vec<f32>> {
-        let rows = self.workers.map(self.workers.scoring_shards(images), |shard| {
-            let found = self.vit.extract(self.wanted, &pixels(shard)?, Mode::Eval)?;
-            on_host(&found)?.to_vec1::<f32>()
-        })?;
-        Ok(rows.concat())
     }
 
     /// Values of the patches of an image, where they lie; none when they are not that many.

@@ -99,7 +99,7 @@ impl Images {
         ahead((device, &row), batches, |batches| {
             for sent in batches {
                 let sent = sent?;
-                each(&sent.batch, extractor.rows_of_sent(&sent)?)?;
+                each(&sent.batch, extractor.rows(&sent)?)?;
             }
             Ok(())
         })

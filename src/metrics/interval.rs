@@ -82,7 +82,7 @@ pub(super) fn percentiles(mut resampled: Vec<f64>, value: f64) -> Option<[f64; 2
     bounds.map(|[low, high]| [low.min(value), high.max(value)])
 }
 
-fn sum<'a>(groups: impl Iterator<Item = &'a (u64, u64)>) -> (u64, u64) {
+pub(super) fn sum<'a>(groups: impl Iterator<Item = &'a (u64, u64)>) -> (u64, u64) {
     groups.fold((0, 0), |total, group| (total.0 + group.0, total.1 + group.1))
 }
 

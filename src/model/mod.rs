@@ -201,9 +201,6 @@ impl Model {
     }
 
     fn run_on(&self, images: usize, inputs: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Outputs> {
-        if let Some(directions) = &self.directions {
-            directions.refresh(&self.params, &self.workers)?;
-        }
         let layers = self.scoring_layers()?;
         let found = self.workers.map(self.workers.scoring_shards(images), |shard| {
             let features = layers.features(&inputs(shard)?, Mode::Eval)?;
@@ -218,9 +215,6 @@ impl Model {
     /// # Errors
     /// When the device fails.
     pub fn classify(&self, features: &[f32], n: usize) -> Result<Outputs> {
-        if let Some(directions) = &self.directions {
-            directions.refresh(&self.params, &self.workers)?;
-        }
         let (layers, width) = (self.scoring_layers()?, features.len() / n.max(1));
         let logits = self.workers.map(self.workers.scoring_shards(n), |shard| {
             let rows = &features[shard.start * width..shard.end * width];
@@ -239,8 +233,12 @@ impl Model {
         Extractor::new(&self.spec.vit, &params, wanted, self.workers.clone(), &self.device)
     }
 
-    /// The layers without a graph; in half precision over the parameters as they are now.
+    /// The layers without a graph, learnt words taken through the text tower; in half precision over the parameters as
+    /// they are now.
     fn scoring_layers(&self) -> Result<Cow<'_, Classifier>> {
+        if let Some(directions) = &self.directions {
+            directions.refresh(&self.params, &self.workers)?;
+        }
         if self.products.is_none() {
             return Ok(Cow::Borrowed(&self.layers));
         }

@@ -120,7 +120,7 @@ impl PatchHead {
         images: usize,
     ) -> crate::error::Result<Vec<Strangeness>> {
         let batch = Batch { inputs: pixels.to_vec(), labels: vec![0; images], ..Batch::default() };
-        self.compare(&extractor.rows(&batch)?, images)
+        self.compare(&extractor.rows(&batch.into())?, images)
     }
 
     /// A part is defective from this score on.

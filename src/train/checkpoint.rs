@@ -13,7 +13,7 @@ use crate::system::json::{json_text, read_json, read_large_json};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 const MODEL: &str = "model.safetensors";
@@ -223,7 +223,6 @@ fn write_folder(
 
 fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<String> {
     keeping_mode(path, || candle_core::safetensors::save(tensors, path).map_err(|error| save_error(path, &error)))?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("write", path))?;
     sha256_of_file(path)
 }
 

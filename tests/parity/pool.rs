@@ -84,7 +84,7 @@ fn evidence_sums_up_to_the_logit_where_there_is_any() {
                 assert!(pool != Cls || readout.features == FeatureChoice::Avg, "a class token is no sum over patches");
                 let batch =
                     vitadapt::data::loader::Batch { inputs: values.clone(), labels: vec![0; 3], ..Default::default() };
-                let rows = extractor.rows(&batch).unwrap();
+                let rows = extractor.rows(&batch.into()).unwrap();
                 assert_eq!(looked.features, rows, "{case} {pool:?}: the same pass");
                 let features = Tensor::from_vec(rows, (3, extractor.width()), &device).unwrap();
                 let logits = features.matmul(&head.t().unwrap()).unwrap().to_vec2::<f32>().unwrap();

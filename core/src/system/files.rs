@@ -135,16 +135,15 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
 }
 
-/// Runs a writer that replaces a file by one of its own making, and gives the result the mode of any new file: some
-/// libraries write through a temporary that only its owner may read.
+/// Runs a writer that replaces a file by one of its own making, gives the result the mode of any new file, since some
+/// libraries write through a temporary that only its owner may read, and waits until the disk has it.
 ///
 /// # Errors
 /// When the system refuses, or those of the writer.
-pub fn keeping_mode<T>(path: &Path, write: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn keeping_mode(path: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
     let usual = File::create(path).and_then(|file| file.metadata()).map_err(Error::io("create", path))?.permissions();
-    let written = write()?;
-    fs::set_permissions(path, usual).map_err(Error::io("write", path))?;
-    Ok(written)
+    write()?;
+    fs::set_permissions(path, usual).and_then(|()| File::open(path)?.sync_all()).map_err(Error::io("write", path))
 }
 
 /// Adds a line to a file, creating it when absent.

@@ -2,7 +2,6 @@
 
 use super::memory::{free_memory_bytes, proc_bytes};
 use serde::Serialize;
-use std::path::Path;
 
 /// A processor and its memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,7 +58,7 @@ fn instructions() -> Vec<&'static str> {
 fn container_limit() -> Option<u64> {
     let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     // Without a limit the first says "max", which is not a number, and the second one a number larger than any memory.
-    files.iter().find_map(|file| std::fs::read_to_string(Path::new(file)).ok()?.trim().parse().ok())
+    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
 }
 
 #[cfg(test)]

@@ -22,6 +22,6 @@ pub fn csv_bytes(write: impl FnOnce(&mut Table) -> csv::Result<()>) -> csv::Resu
 /// # Errors
 /// When it cannot be written.
 pub fn write_csv(path: &Path, write: impl FnOnce(&mut Table) -> csv::Result<()>) -> Result<()> {
-    let bytes = csv_bytes(write).map_err(|error| Error::io("write", path)(error.into()))?;
+    let bytes = csv_bytes(write).map_err(Error::csv(path))?;
     write_atomic(path, &bytes)
 }

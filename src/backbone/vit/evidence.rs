@@ -14,7 +14,7 @@ impl Vit {
     pub fn adds_up(&self, readout: Readout) -> bool {
         match readout.features {
             FeatureChoice::Pool => {
-                self.pooling.is_over_patches() && (self.fc_norm.is_none() || self.pooling.is_added())
+                self.pooling.is_over_patches() && (self.fc_norm.is_none() || self.pooling.pool.is_added())
             }
             FeatureChoice::Avg => true,
             FeatureChoice::Cls | FeatureChoice::Both => false,

@@ -49,7 +49,7 @@ impl Vit {
         let read = Tensor::stack(&readings, 0)?.mean(0)?; // (B, T)
         let prefix = self.prefix_tokens();
         let features = match readout.features {
-            FeatureChoice::Pool => self.pooled(&x)?,
+            FeatureChoice::Pool => self.pooled_by(&self.pooling, &x)?,
             _ => self.gathered(readout.features, &ends)?,
         };
         Ok(Rollout { shares: read.narrow(1, prefix, tokens - prefix)?.to_dtype(DType::F32)?, features })

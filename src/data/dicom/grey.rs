@@ -46,7 +46,9 @@ pub(super) fn shown(object: &Object, stored: &DecodedPixelData<'_>, frame: &[u8]
         let value = i64::from((raw >> above) & ((1 << bits) - 1));
         (if signed && value >> (bits - 1) == 1 { value - (1 << bits) } else { value }) as f64
     };
-    let rescaled: Box<dyn Fn(f64) -> f64> = if let Some(table) = Table::of_modality(object, signed)? {
+    let tag = tags::MODALITY_LUT_SEQUENCE;
+    let table = Table::first("Modality LUT Sequence", tag, object.get(tag), signed)?;
+    let rescaled: Box<dyn Fn(f64) -> f64> = if let Some(table) = table {
         Box::new(move |value| table.at(value))
     } else {
         let group = tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE;
@@ -62,7 +64,9 @@ pub(super) fn shown(object: &Object, stored: &DecodedPixelData<'_>, frame: &[u8]
         frame.chunks_exact(2).map(|pair| usize::from(u16::from_ne_bytes([pair[0], pair[1]]))).collect()
     };
     let below_zero = values.iter().any(|&value| value < 0.0);
-    let shown: Box<dyn Fn(f64) -> f64> = if let Some(table) = Table::of_interest(object, below_zero)? {
+    let tag = tags::VOILUT_SEQUENCE;
+    let table = Table::first("VOI LUT Sequence", tag, element(object, tags::FRAME_VOILUT_SEQUENCE, tag), below_zero)?;
+    let shown: Box<dyn Fn(f64) -> f64> = if let Some(table) = table {
         Box::new(move |value| table.at(value) / table.white)
     } else if let Some(window) = Window::first(object)? {
         Box::new(move |value| window.at(value))
@@ -111,23 +115,10 @@ struct Table {
 }
 
 impl Table {
-    /// That of the modality, which belongs to the image.
-    fn of_modality(object: &Object, signed: bool) -> Result<Option<Self>, ImageError> {
-        let tag = tags::MODALITY_LUT_SEQUENCE;
-        object.get(tag).map_or(Ok(None), |sequence| Self::first("Modality LUT Sequence", tag, sequence, signed))
-    }
-
-    /// The first of those for the values of interest.
-    fn of_interest(object: &Object, signed: bool) -> Result<Option<Self>, ImageError> {
-        let tag = tags::VOILUT_SEQUENCE;
-        let sequence = element(object, tags::FRAME_VOILUT_SEQUENCE, tag);
-        sequence.map_or(Ok(None), |sequence| Self::first("VOI LUT Sequence", tag, sequence, signed))
-    }
-
-    /// None of an empty sequence. `signed`: whether it is for values below zero, which a file that does not say how its
+    /// None of an empty sequence or where there is none. `signed`: whether it is for values below zero, which a file that does not say how its
     /// values are written leaves open.
-    fn first(name: &str, tag: Tag, sequence: &InMemElement, signed: bool) -> Result<Option<Self>, ImageError> {
-        let Some(item) = sequence.items().and_then(<[_]>::first) else { return Ok(None) };
+    fn first(name: &str, tag: Tag, sequence: Option<&InMemElement>, signed: bool) -> Result<Option<Self>, ImageError> {
+        let Some(item) = sequence.and_then(|sequence| sequence.items()?.first()) else { return Ok(None) };
         let fault = |what: String| ImageError::Damaged(format!("its {name} {tag} has {what}; {CORRECT}"));
         let descriptor = item.get(tags::LUT_DESCRIPTOR).ok_or_else(|| fault("no LUT Descriptor (0028,3002)".into()))?;
         let numbers: Vec<i64> = descriptor.to_multi_int().unwrap_or_default();

@@ -72,7 +72,7 @@ impl Normalization {
     }
 
     /// What each image is standardised with by itself.
-    fn scale(&self) -> ([f32; 3], [f32; 3]) {
+    pub fn scale(&self) -> ([f32; 3], [f32; 3]) {
         match *self {
             Self::PerChannel { mean, std } => (mean, std),
             Self::Batch => ([0.0; 3], [1.0; 3]),

@@ -1,6 +1,6 @@
 //! Rates with intervals that say how they were made, at 95 %.
 
-use crate::metrics::interval::{bootstrap_groups, clopper_pearson, counts_by_unit};
+use crate::metrics::interval::{bootstrap_groups, clopper_pearson, counts_by_unit, sum};
 use serde::{Deserialize, Serialize};
 
 /// The probability that the one-sided bound leaves out.
@@ -44,7 +44,7 @@ impl Rate {
         let happened: Vec<bool> = chosen(happened);
         let unit: Vec<usize> = unit.iter().zip(applies).filter(|(_, a)| **a).map(|(u, _)| *u).collect();
         let counts = counts_by_unit(&happened, &unit);
-        let (count, of) = counts.iter().fold((0, 0), |sum, unit| (sum.0 + unit.0, sum.1 + unit.1));
+        let (count, of) = sum(counts.iter());
         let grouped = counts.len() < happened.len();
         let found = interval(&counts, (count, of), grouped);
         Self {

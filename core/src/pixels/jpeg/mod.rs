@@ -216,7 +216,7 @@ impl Image {
         }
         if band.first == 0 {
             // A refined value sends one bit.
-            return if band.refines { codes.skip(1) } else { codes.value(table(0, dc)?).map(drop) };
+            return if band.refines { codes.skip(1) } else { codes.value(table(0, dc)?) };
         }
         let table = table(1, ac)?;
         let filled = self.components[index].filled.get_mut(place).ok_or(WRONG)?;
