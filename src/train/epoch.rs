@@ -70,12 +70,9 @@ impl Fit<'_> {
 
     /// The scores on the validation images.
     pub(super) fn validate(&self) -> Result<Option<Validation>> {
-        let workers = &self.trainer.model.workers;
-        // Scoring and training have use for buffers of different sizes.
-        workers.free_buffers();
-        let found = validate(self.source, self.trainer.model, self.metric);
-        workers.free_buffers();
-        found
+        // Buffers of training and of passes without gradients differ in size.
+        self.trainer.model.workers.free_buffers();
+        validate(self.source, self.trainer.model, self.metric)
     }
 
     /// The learning rate worth reporting: the backbone's, or the head's when only the head is trainable.

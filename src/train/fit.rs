@@ -122,6 +122,7 @@ impl Fit<'_> {
         if state.progress.step == schedule.total {
             return Ok(None);
         }
+        self.trainer.model.workers.free_buffers();
         let batches = self.source.train(state.progress.epoch, state.progress.batch, self.destination())?;
         let phase = self.trainer.phase(state.progress.epoch);
         let batches = self.mixed(batches, state.progress.step);

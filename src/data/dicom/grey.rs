@@ -115,8 +115,8 @@ struct Table {
 }
 
 impl Table {
-    /// None of an empty sequence or where there is none. `signed`: whether it is for values below zero, which a file that does not say how its
-    /// values are written leaves open.
+    /// None of an empty sequence or where there is none. `signed`: whether it is for values below zero, which a file that
+    /// does not say how its values are written leaves open.
     fn first(name: &str, tag: Tag, sequence: Option<&InMemElement>, signed: bool) -> Result<Option<Self>, ImageError> {
         let Some(item) = sequence.and_then(|sequence| sequence.items()?.first()) else { return Ok(None) };
         let fault = |what: String| ImageError::Damaged(format!("its {name} {tag} has {what}; {CORRECT}"));
